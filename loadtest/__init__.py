@@ -1,0 +1,17 @@
+"""Everything that puts Thriftgate under load, or on trial. Imports nothing of ours: it must be able to accuse us.
+
+In reading order:
+
+    dials           what a fake provider can be told to do wrong, or slowly
+    answers         what it says: seeded text, tool calls, JSON to a schema, token counts
+    frames          OpenAI's Chat Completions wire format, as bytes
+    journal         what the fake provider saw and did, for tests to read and to wait on
+    mock_upstream   the fake provider itself; `python -m loadtest.mock_upstream`
+    workload        seeded prompts and arrival times
+    processes       starts and stops what a run needs, and reads what it cost
+    bare_relay      the plainest correct aiohttp relay: the yardstick of the bench
+    locustfile      streaming users, closed and at a constant arrival rate
+    load            `make load`: the locust users with and without the gateway
+    overhead        the bench: CPU per request and per chunk, added latency, memory, start
+    real_prompts    the proof: 1,000 real prompts through the gateway with the official SDK
+"""
