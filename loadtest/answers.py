@@ -17,7 +17,7 @@ import orjson
 
 _PIECE = re.compile(r"\s?\w{1,7}|\s?[^\w\s]|\s+")
 
-_VOICES: dict[str, Sequence[str]] = {
+VOICES: dict[str, Sequence[str]] = {
     "mock-cheap": (
         "Sure, here is the short version.",
         "The usual answer is yes, as long as the input is clean.",
@@ -90,7 +90,7 @@ def prose(model: str, rng: random.Random, length: Length, *, multibyte: bool = F
     """Some sentences in the model's voice; finish "length" if `length.limit` cut them short."""
     wanted = length.exact or rng.randint(*_LENGTHS.get(model, (20, 80)))
     pieces: list[str] = []
-    voice = _VOICES.get(model, _VOICES["mock-middle"])
+    voice = VOICES.get(model, VOICES["mock-middle"])
     while len(pieces) < wanted:
         sentence = rng.choices(_MULTIBYTE, k=8) if multibyte else _PIECE.findall(rng.choice(voice))
         if pieces:

@@ -1,8 +1,8 @@
 """OpenAI's Chat Completions wire format as bytes: whole completions, stream chunks, errors. Pure.
 
-Names, order of the keys and nulls are those of the provider (API version 2020-10-01 as served in 2026), because a gateway
-that reads only what this mock happens to send would break on the real one. Left out: `obfuscation` (random padding, off
-with `stream_options.include_obfuscation: false`) and audio.
+Names, order of the keys and nulls are those of the provider (API version 2020-10-01 as served in 2026), because a
+gateway that reads only what this mock happens to send would break on the real one. Left out: `obfuscation` (random
+padding, off with `stream_options.include_obfuscation: false`) and audio.
 """
 
 from __future__ import annotations

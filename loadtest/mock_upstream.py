@@ -8,7 +8,7 @@
         await mock.journal.until(lambda journal: journal.cancelled == 1)
 
 The dials are in `loadtest.dials`, what each fault does is in `loadtest.script`, what was seen and done is in
-`loadtest.journal`. Needs aiohttp and orjson only (uvloop where there is one): the demo of the installed package runs it.
+`loadtest.journal`. Needs aiohttp and orjson only (uvloop where there is one): the installed package's demo runs it.
 """
 
 from __future__ import annotations
