@@ -1,0 +1,157 @@
+"""What the classifier reads of a prompt. Pure, and the only definition: training and serving both import it.
+
+Two things are read. *Token ids* of the last user turn, head and tail, at most `MAX_TOKENS` with the two marks: in a long
+prompt the task stands at the beginning or at the end, hardly ever in the middle of the pasted document. And *structure*:
+a few counts that a truncated text cannot show (how long it really is) or that WordPiece blurs (code and maths marks).
+
+Rule: the cost is bounded before anything is tokenised. At most `HEAD_CHARS + TAIL_CHARS` characters are looked at, however
+long the prompt is; every regular expression here is linear in its input. Change anything that alters the numbers, then
+raise `FEATURES_VERSION`: a bundle trained on other features must not load.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FEATURES_VERSION = 1
+
+TASKS = ("code", "math", "reasoning", "knowledge", "writing", "translation", "extraction", "chat", "command")
+
+HEAD_TOKENS, TAIL_TOKENS = 94, 32
+MAX_TOKENS = HEAD_TOKENS + TAIL_TOKENS + 2  # with [CLS] and [SEP]
+# English is about 4.5 characters a token, code about 3: these hold the head and the tail with room to spare.
+HEAD_CHARS, TAIL_CHARS = 1500, 500
+
+STRUCTURE = (
+    "log_chars",
+    "log_lines",
+    "turns",
+    "tools",
+    "images",
+    "code_marks",
+    "code_fence",
+    "maths_marks",
+    "question_marks",
+    "list_items",
+    "digit_share",
+    "non_ascii_share",
+    "upper_share",
+    "mean_word",
+    "truncated",
+)
+
+_CODE = re.compile(
+    r"[{};][ \t]*$|^[ \t]*(?:def|class|import|from|return|function|const|let|var|public|private|fn|func|#include)\b"
+    r"|\w\(|=>|->|::|</\w|==|\w\[",
+    re.MULTILINE,
+)
+_MATHS = re.compile(r"\$|\\[a-zA-Z]|[=^√∑∫≤≥±×÷π∞]|\d ?[-+*/] ?\d")
+_LIST = re.compile(r"^[ \t]*(?:[-*•]|\(?\d{1,2}[.)]|\(?[A-Ja-j][.)])[ \t]", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The last user turn, and what stands around it. Any length of `text` is welcome: reading it is bounded."""
+
+    text: str
+    turns: int = 1  # user turns so far, this one included
+    tools: int = 0  # tool definitions offered
+    images: int = 0
+
+
+class Encoded(Protocol):
+    """What a tokenizer gives back; only the ids are used."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+
+class Tokenizer(Protocol):
+    """The part of `tokenizers.Tokenizer` that is used here; tests pass a few lines of their own."""
+
+    def encode(self, sequence: str, *, add_special_tokens: bool) -> Encoded: ...
+
+    def token_to_id(self, token: str) -> int | None: ...
+
+
+def excerpt(text: str) -> tuple[str, str]:
+    """Head and tail of a text, blanks around it removed; the tail is empty when the head holds all of it."""
+    text = text.strip()
+    if len(text) <= HEAD_CHARS + TAIL_CHARS:
+        return text, ""
+    return text[:HEAD_CHARS], text[-TAIL_CHARS:]
+
+
+def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """[CLS] head tail [SEP]: between 2 and `MAX_TOKENS` ids, whatever the text."""
+    head, tail = excerpt(text)
+    ids = tokenizer.encode(head, add_special_tokens=False).ids
+    if tail:
+        ids = ids[:HEAD_TOKENS] + tokenizer.encode(tail, add_special_tokens=False).ids[-TAIL_TOKENS:]
+    elif len(ids) > HEAD_TOKENS + TAIL_TOKENS:
+        ids = ids[:HEAD_TOKENS] + ids[-TAIL_TOKENS:]
+    return [_mark(tokenizer, "[CLS]"), *ids, _mark(tokenizer, "[SEP]")]
+
+
+def structure(prompt: Prompt) -> npt.NDArray[np.float32]:
+    """The `STRUCTURE` features of a prompt, each about 0..1, shape (len(STRUCTURE),).
+
+    Counts enter by their logarithm and are capped, so that no prompt however odd leaves the range seen in training.
+    """
+    head, tail = excerpt(prompt.text)
+    seen = f"{head}\n{tail}" if tail else head
+    size = max(1, len(seen))
+    words = max(1, len(seen.split()))
+    return np.array(
+        [
+            _log(len(prompt.text), 10_000),
+            _log(prompt.text.count("\n"), 300),
+            _log(max(0, prompt.turns - 1), 30),
+            _log(prompt.tools, 30),
+            _log(prompt.images, 10),
+            _log(len(_CODE.findall(seen)), 60),
+            float("```" in seen),
+            _log(len(_MATHS.findall(seen)), 60),
+            _log(seen.count("?"), 10),
+            _log(len(_LIST.findall(seen)), 30),
+            min(1.0, 5 * sum(map(str.isdigit, seen)) / size),
+            _non_ascii(seen) / size,
+            min(1.0, 5 * sum(map(str.isupper, seen)) / size),
+            min(1.0, len(seen) / words / 15),
+            float(len(prompt.text) > HEAD_CHARS + TAIL_CHARS),
+        ],
+        dtype=np.float32,
+    )
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Ids of several prompts as one (rows, longest) array, and where they are real. For training: serving never pads."""
+    longest = max(map(len, rows))
+    ids = np.full((len(rows), longest), pad, dtype=np.int64)
+    real = np.zeros((len(rows), longest), dtype=np.bool_)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row
+        real[index, : len(row)] = True
+    return ids, real
+
+
+def _mark(tokenizer: Tokenizer, name: str) -> int:
+    found = tokenizer.token_to_id(name)
+    if found is None:
+        raise ValueError(f"the tokenizer has no {name}")
+    return found
+
+
+def _log(count: int, full: int) -> float:
+    """0 for none, 1 for `full` or more, logarithmic between."""
+    return min(1.0, math.log1p(count) / math.log1p(full))
+
+
+def _non_ascii(text: str) -> int:
+    # isascii is a flag on the string object: most prompts never pay for the count.
+    return 0 if text.isascii() else sum(1 for character in text if ord(character) > 127)

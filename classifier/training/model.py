@@ -1,0 +1,88 @@
+"""The network: the first layers of a BERT encoder, mean pooling, structure beside it, and small heads. In torch.
+
+Post-norm BERT (Devlin et al. 2019) as MiniLM (Wang et al. 2020) keeps it, written out because the export writes the same
+thirty nodes again (export.graph) and both should be readable side by side. Word embeddings are frozen: the rows of words
+that no training prompt holds must stay comparable with those that were seen.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classifier.features import MAX_TOKENS, STRUCTURE, TASKS
+
+HEADS = ("difficulty", "gain", "need")
+EPSILON = 1e-12  # BERT's layer-norm epsilon
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a network; the defaults are MiniLM's width with two of its layers."""
+
+    vocabulary: int
+    layers: int = 2
+    width: int = 384
+    heads: int = 12
+    inner: int = 1536
+    trunk: int = 96
+    positions: int = MAX_TOKENS
+
+
+class Output(NamedTuple):
+    """For a batch of B prompts."""
+
+    logits: Tensor  # (B, 3), in the order of HEADS
+    tasks: Tensor  # (B, len(TASKS))
+    embedding: Tensor  # (B, width), of length 1
+
+
+class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy, so its classes are Any
+    """Self-attention and feed-forward, each with a residual and a norm after it."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.qkv = nn.Linear(shape.width, 3 * shape.width)
+        self.mix = nn.Linear(shape.width, shape.width)
+        self.norm1 = nn.LayerNorm(shape.width, EPSILON)
+        self.up = nn.Linear(shape.width, shape.inner)
+        self.down = nn.Linear(shape.inner, shape.width)
+        self.norm2 = nn.LayerNorm(shape.width, EPSILON)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """(B, T, width) → the same; `real` (B, T) is false at padding."""
+        batch, length, width = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None, :])
+        x = self.norm1(x + self.mix(seen.transpose(1, 2).reshape(batch, length, width)))
+        return self.norm2(x + self.down(F.gelu(self.up(x))))
+
+
+class Router(nn.Module):  # type: ignore[misc]  # as above
+    """Token ids and structure in, three logits, a task and an embedding out."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.words = nn.Embedding(shape.vocabulary, shape.width)
+        self.words.weight.requires_grad = False
+        self.positions = nn.Embedding(shape.positions, shape.width)
+        self.norm = nn.LayerNorm(shape.width, EPSILON)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.trunk = nn.Linear(shape.width + len(STRUCTURE), shape.trunk)
+        self.dropout = nn.Dropout(0.2)
+        self.judge = nn.Linear(shape.trunk, len(HEADS))
+        self.task = nn.Linear(shape.trunk, len(TASKS))
+
+    def forward(self, ids: Tensor, real: Tensor, structure: Tensor) -> Output:
+        """`ids` and `real` of shape (B, T), `structure` of shape (B, len(STRUCTURE))."""
+        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])
+        for layer in self.layers:
+            x = layer(x, real)
+        weights = real.unsqueeze(-1).to(x.dtype)
+        pooled = (x * weights).sum(1) / weights.sum(1)
+        hidden = self.dropout(F.gelu(self.trunk(torch.cat([pooled, structure], 1))))
+        return Output(self.judge(hidden), self.task(hidden), F.normalize(pooled, dim=1))
