@@ -1,6 +1,7 @@
 """Requests are checked as OpenAI checks them, and demands on the answer are met."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pytest
@@ -82,7 +83,7 @@ def test_ids_are_distinct_and_repeatable() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"max_tokens": 3}, {"max_completion_tokens": 3, "max_tokens": 9}])
-def test_both_names_of_the_output_limit_hold(limit: Mapping[str, object]) -> None:
+def test_both_names_of_the_output_limit_hold(limit: dict[str, Any]) -> None:
     """The newer one wins."""
     answer = asking.say(ask(**limit), 1, 1)[1][0]
 
