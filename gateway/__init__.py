@@ -1,0 +1,17 @@
+"""Thriftgate's gateway. In reading order:
+
+- `app`           who exists: the composition root, start and stop
+- `handler`       what happens to a request: the path, in one file
+- `wire`          the request as a value; `auth` its caller
+- `classify`      the classifier's place on the path: deadline, thread, cache
+- `router`        who is chosen, and why: pure
+- `upstream.pool` how it is called; `upstream.deadline` for how long
+- `relay`         how the answer returns; `sse` and `dialects.openai` what it says
+- `receipt`       what happened; `ledger` where it goes; `pricing` what it cost; `metrics` what is counted
+- `endpoints`     everything but the path; `explain` the dry run
+- `config`        the configuration; `faults` what is wrong with it; `errors` what a caller is told
+- `cli`           the commands; `workers` several processes; `logs`, `tasks`
+
+The words (caller, upstream, pool, model, route, rung, verdict, plan, target, lease, answer, response, receipt) mean one
+thing each. "Model" is always an LLM; ours is the classifier. "Client" is the HTTP peer.
+"""

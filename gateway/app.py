@@ -1,0 +1,117 @@
+"""The composition root: every collaborator is built here, once, and stopped here, in order. Nobody else knows them all.
+
+Shutdown: stop accepting → wait for running answers up to a limit → end the rest honestly → write the receipts → close
+the pools.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from classifier.bundle import BundleError
+from classifier.predict import Predictor
+from gateway.auth import Keyring
+from gateway.classify import Classify
+from gateway.config import Config
+from gateway.endpoints import Endpoints
+from gateway.handler import Collaborators, Handler
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.router import Router
+from gateway.upstream import pool
+
+NEVER_CHEAP = 1.01
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """One running gateway: built by `create`, served through `application`, ended by `close`."""
+
+    def __init__(self, config: Config, with_: Collaborators, metrics: Metrics, faults: dict[str, str]) -> None:
+        self.config = config
+        self.with_ = with_
+        self.faults = faults
+        self.handler = Handler(with_)
+        endpoints = Endpoints(config, with_, self.handler, metrics, lambda: self.faults)
+        self.application = web.Application(client_max_size=config.server.max_body_bytes)
+        self.application.add_routes(endpoints.routes())
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self.handler!r} {self.with_.ledger!r}>"
+
+    async def drain(self) -> None:
+        """Wait for running answers up to `server.drain_s`, then end the rest: each says that it was cut."""
+        self.faults["shutdown"] = "draining"
+        running = set(self.handler.running)
+        if running:
+            log.info("draining", running=len(running), limit_s=self.config.server.drain_s)
+            await asyncio.wait(running, timeout=self.config.server.drain_s)
+        cut = set(self.handler.running)
+        for task in cut:
+            task.cancel()
+        if cut:
+            log.warning("cut", running=len(cut))
+            await asyncio.wait(cut, timeout=1)
+
+    async def close(self) -> None:
+        """Write the last receipts and close everything."""
+        await self.with_.ledger.close()
+        self.with_.classify.close()
+        for opened in {model.pool for model in self.with_.models.values()}:
+            await opened.close()
+
+
+def write_receipt(fields: dict[str, Any]) -> None:
+    """Write one receipt to the log."""
+    log.info("receipt", **fields)
+
+
+async def create(config: Config, write: Callable[[dict[str, Any]], None] = write_receipt) -> Gateway:
+    """Build a gateway. A classifier that cannot be loaded makes it not ready, not dead: the safe rung answers."""
+    faults: dict[str, str] = {}
+    classify = Classify(config.classifier, lambda error: log.error("classifier failed", exc_info=error))
+    default_threshold = NEVER_CHEAP
+    try:
+        predictor = await asyncio.to_thread(Predictor.load)
+    except BundleError as error:
+        faults["classifier"] = str(error)
+        log.warning("classifier not loaded: every route answers from its top rung", fault=str(error))
+    else:
+        classify.predictor, default_threshold = predictor, predictor.default_threshold
+    metrics = Metrics()
+    models = pool.build(config.models, config.upstreams)
+    with_ = Collaborators(
+        keyring=Keyring(config.keys),
+        classify=classify,
+        router=Router(config.routes, models, default_threshold),
+        models=models,
+        ledger=Ledger(write, metrics),
+        server=config.server,
+    )
+    return Gateway(config, with_, metrics, faults)
+
+
+async def serve(config: Config, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return."""
+    gateway = await create(config)
+    runner = web.AppRunner(gateway.application, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    await site.start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    address = runner.addresses[0]
+    log.info("listening", host=address[0], port=address[1], ready=not gateway.faults, keys=len(config.keys))
+    await stop.wait()
+    await site.stop()
+    await gateway.drain()
+    await runner.cleanup()
+    await gateway.close()
+    log.info("stopped")

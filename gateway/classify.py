@@ -1,0 +1,139 @@
+"""The classifier's place on the path: a thread, a deadline, a cache. It has a deadline, not an error.
+
+Whatever happens to it (not loaded, slow, flooded, raising), the request goes on at once with the session's last verdict
+or none, and the verdict says why. A late verdict is not lost: it is in the cache when the prompt comes again. Verdicts
+are kept by a hash of what the classifier reads; prompt text is not kept.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from classifier.features import excerpt
+from classifier.predict import Prediction, Prompt
+from gateway.config import ClassifierConfig
+from gateway.router import Source, Verdict
+from gateway.wire import ChatRequest
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+SESSIONS = 10_000      # sessions whose last verdict is remembered
+
+
+class Predicts(Protocol):
+    """What is needed of the classifier."""
+
+    def predict(self, prompt: Prompt) -> Prediction:
+        """Judge one prompt; called from a worker thread."""
+
+
+class Classify:
+    """Gives every request a verdict within the deadline. Never raises."""
+
+    def __init__(self, config: ClassifierConfig, on_failure: Callable[[BaseException], None]) -> None:
+        self._deadline_s = config.deadline_ms / 1000
+        self._queue = config.queue
+        self._on_failure = on_failure
+        self._cache: _Recent[bytes, Verdict] = _Recent(config.cache_entries)
+        self._sessions: _Recent[tuple[str, str], Verdict] = _Recent(SESSIONS)
+        self._running: dict[bytes, asyncio.Future[Verdict]] = {}
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="classifier")
+        self.predictor: Predicts | None = None
+
+    def __repr__(self) -> str:
+        state = "ready" if self.predictor else "not loaded"
+        return f"<Classify {state}, {len(self._running)} running, {len(self._cache)} cached>"
+
+    async def judge(self, request: ChatRequest, caller: str) -> Verdict:
+        """Return the verdict on a request's last user turn, or say why there is none."""
+        session = (caller, request.session) if request.session else None
+        verdict = await self._verdict(prompt_of(request))
+        if verdict.p_cheap is None:
+            last = self._sessions.get(session) if session else None
+            return verdict if last is None else msgspec.structs.replace(last, source=Source.SESSION)
+        if session:
+            self._sessions.put(session, verdict)
+        return verdict
+
+    def close(self) -> None:
+        """Stop the worker; what it is computing is dropped."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def _verdict(self, prompt: Prompt) -> Verdict:
+        key = _key(prompt)
+        if cached := self._cache.get(key):
+            return cached
+        if self.predictor is None:
+            return Verdict(Source.ABSENT)
+        running = self._running.get(key)
+        if running is None:
+            if len(self._running) >= self._queue:
+                return Verdict(Source.BUSY)
+            running = self._start(self.predictor, prompt, key)
+        # `wait` and not `wait_for`: the deadline ends our waiting, not the work, which the next such prompt can use.
+        done, _ = await asyncio.wait((running,), timeout=self._deadline_s)
+        return running.result() if done else Verdict(Source.LATE)
+
+    def _start(self, predictor: Predicts, prompt: Prompt, key: bytes) -> "asyncio.Future[Verdict]":
+        def work() -> Verdict:
+            try:
+                said = predictor.predict(prompt)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the request must go on without a verdict
+                self._on_failure(error)
+                return Verdict(Source.FAILED)
+            return Verdict(Source.CLASSIFIER, said.score, said.p_cheap, said.task)
+
+        running = asyncio.get_running_loop().run_in_executor(self._worker, work)
+        self._running[key] = running
+        running.add_done_callback(lambda done: self._finished(key, done))
+        return running
+
+    def _finished(self, key: bytes, done: "asyncio.Future[Verdict]") -> None:
+        self._running.pop(key, None)
+        if not done.cancelled() and done.result().p_cheap is not None:
+            self._cache.put(key, msgspec.structs.replace(done.result(), source=Source.CACHE))
+
+
+def prompt_of(request: ChatRequest) -> Prompt:
+    """Return what the classifier is shown of a request."""
+    return Prompt(
+        request.last_user_text(), turns=max(1, request.user_turns()), tools=request.tools, images=request.images
+    )
+
+
+def _key(prompt: Prompt) -> bytes:
+    """Hash what the classifier reads; bounded work, however long the prompt is."""
+    head, tail = excerpt(prompt.text)
+    shape = (len(prompt.text), prompt.text.count("\n"), prompt.turns, prompt.tools, prompt.images)
+    return blake2b(f"{shape}{head}\0{tail}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class _Recent(Generic[K, V]):
+    """The most recently used entries, up to a bound."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> V | None:
+        """Return an entry and count it as used."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry
+
+    def put(self, key: K, entry: V) -> None:
+        """Keep an entry, in place of the least recently used one if need be."""
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._bound:
+            self._entries.popitem(last=False)

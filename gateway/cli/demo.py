@@ -1,0 +1,210 @@
+"""`thriftgate demo`: a mock provider, the gateway before it, twelve prompts by streaming, a live table, what it saved.
+
+Everything runs on 127.0.0.1 and needs no key. Both servers are processes of their own, ended by the ids they were
+given. It stays up until Ctrl-C; DEMO_EXIT=1 makes it exit after the table.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import click
+import orjson
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from gateway.config import Config, load
+from gateway.pricing import Usage, cost_micros
+
+# Written for the demo: what people type into chat products, easy and hard, without giveaway keywords.
+PROMPTS = (
+    "hi, are you there?",
+    "Translate to French: The meeting is moved to Tuesday.",
+    "What's the capital of Australia?",
+    "Set a reminder for 7 tomorrow morning to water the plants",
+    "Make this sound friendlier: Send me the report today.",
+    "Some cards are charged twice when the payment webhook is retried while the first one still runs. Find the race in"
+    " read order, call provider, write status, and show a fix that survives a crash between the two writes.",
+    "Summarise in one line: The pump was replaced on Monday, tested on Tuesday and runs without leaks since.",
+    "Show that a connected graph in which every vertex has even degree can be walked along each edge exactly once.",
+    "write a haiku about rain",
+    "Two of five servers disagree after a network split. Design a protocol that accepts writes during the split and"
+    " merges them afterwards without losing an increment; say what you guarantee and what it costs.",
+    "thanks, that's all!",
+    "A 58-year-old on warfarin and amiodarone starts an antibiotic for pneumonia and bleeds four days later. Which"
+    " interactions could explain it, how would you tell them apart, and what do you change first?",
+)
+READY_S = 30
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Row(NamedTuple):
+    """One prompt's way through the gateway. Money in micro-dollars."""
+
+    prompt: str
+    score: str
+    model: str
+    reason: str
+    ttft_ms: float
+    cost: int
+    premium: int
+
+
+@click.command("demo")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="The gateway's; 0: any.")
+def command(port: int) -> None:
+    """Run the demo: mock provider, gateway, twelve prompts, a live table."""
+    try:
+        asyncio.run(_demo(port or _free_port(), stay=os.environ.get("DEMO_EXIT") != "1"))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+
+
+async def _demo(port: int, *, stay: bool) -> None:
+    stop = asyncio.Event()
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    console = Console()
+    mock_port = _free_port()
+    mock_url = f"http://127.0.0.1:{mock_port}/v1"
+    import loadtest  # noqa: PLC0415 - found where it is installed, in a checkout and in a wheel
+    file = Path(loadtest.__file__).parent / "gateway.yaml"
+    config = load(file, {"MOCK_URL": mock_url})
+    base = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile() as log:
+        async with (
+            _process("loadtest.mock_upstream", "--port", str(mock_port), log=log),
+            _process("gateway", "serve", "-c", str(file), "--port", str(port), log=log, MOCK_URL=mock_url) as gateway,
+            aiohttp.ClientSession() as session,
+        ):
+            await _ready(session, base, gateway, log)
+            await _table(session, base, config, console, stop)
+            console.print(_what_next(base))
+            if stay and not stop.is_set():
+                console.print("[dim]The gateway stays up. Ctrl-C ends it.[/]")
+                await stop.wait()
+
+
+async def _table(
+    session: aiohttp.ClientSession, base: str, config: Config, console: Console, stop: asyncio.Event
+) -> None:
+    rows: list[Row] = []
+    with Live(_render(rows, config), console=console, refresh_per_second=8) as live:
+        for prompt in PROMPTS:
+            if stop.is_set():
+                return
+            rows.append(await _ask(session, base, config, prompt))
+            live.update(_render(rows, config))
+
+
+async def _ask(session: aiohttp.ClientSession, base: str, config: Config, prompt: str) -> Row:
+    """Stream one prompt and return what it took; the usage in the last chunk gives the money."""
+    body = {"model": "auto", "stream": True, "stream_options": {"include_usage": True},
+            "messages": [{"role": "user", "content": prompt}]}
+    started = time.perf_counter()
+    ttft = 0.0
+    usage = Usage(0, 0)
+    async with session.post(f"{base}/v1/chat/completions", data=orjson.dumps(body)) as response:
+        async for line in response.content:
+            if not line.startswith(b"data: {"):
+                continue
+            chunk: dict[str, Any] = orjson.loads(line[6:])
+            if not ttft and any(choice["delta"].get("content") for choice in chunk["choices"]):
+                ttft = time.perf_counter() - started
+            if chunk.get("usage"):
+                usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"])
+        headers = response.headers
+    model, top = headers["x-thriftgate-model"], config.routes["auto"].ladder[-1]
+    return Row(
+        prompt, headers.get("x-thriftgate-score", "-"), model, headers["x-thriftgate-reason"], ttft * 1000,
+        _cost(config, model, usage), _cost(config, top, usage),
+    )
+
+
+def _cost(config: Config, model: str, usage: Usage) -> int:
+    price = config.models[model].price
+    return 0 if price is None else cost_micros(price, usage)
+
+
+def _render(rows: list[Row], config: Config) -> Table:
+    colours = dict(zip(config.routes["auto"].ladder, ("green", "yellow", "magenta"), strict=True))
+    table = Table(title="Twelve prompts through Thriftgate (mock provider, real classifier)", expand=False)
+    table.add_column("prompt", max_width=44, no_wrap=True)
+    for name in ("score", "model", "reason"):
+        table.add_column(name, no_wrap=True)
+    for name in ("first token", "cost", "premium"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        model = f"[{colours[row.model]}]{row.model}[/]"
+        money = (_usd(row.cost), _usd(row.premium))
+        table.add_row(row.prompt, row.score, model, row.reason, f"{row.ttft_ms:.0f} ms", *money)
+    cost, premium = sum(row.cost for row in rows), sum(row.premium for row in rows)
+    if len(rows) == len(PROMPTS) and premium:
+        saved = f"saved {_usd(premium - cost)} of {_usd(premium)}: {100 * (premium - cost) / premium:.0f} %"
+        table.caption = f"{saved} (list prices of the mock's models; what it costs in quality is not measured here)"
+    return table
+
+
+def _usd(micros: int) -> str:
+    return f"${micros / 1e6:.5f}"
+
+
+def _what_next(base: str) -> str:
+    return f"""
+[bold]Next:[/]
+  curl -N {base}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{"model": "auto", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{base}/v1", api_key="any")
+  client.chat.completions.create(model="auto", messages=[{{"role": "user", "content": "hello"}}])
+
+  curl {base}/v1/route -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Why is 91 not prime?"}}]}}'
+
+With your own keys: [bold]OPENAI_API_KEY=… thriftgate serve[/]
+"""
+
+
+@contextlib.asynccontextmanager
+async def _process(module: str, *arguments: str, log: Any, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a module as a process for as long as the block lasts."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+        env={**os.environ, **environment}, start_new_session=True,     # Ctrl-C is ours to handle
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _ready(session: aiohttp.ClientSession, base: str, gateway: asyncio.subprocess.Process, log: Any) -> None:
+    """Wait until the gateway says it is ready, or say what it said instead."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and gateway.returncode is None:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with session.get(f"{base}/readyz") as response:
+                if response.status == 200:
+                    return
+        await asyncio.sleep(0.05)
+    log.seek(0)
+    raise click.ClickException(f"The gateway did not become ready. It said:\n{log.read().decode(errors='replace')}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,46 @@
+"""`thriftgate serve`: the gateway on a port."""
+
+import ipaddress
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from gateway import logs
+from gateway.cli import files
+
+
+@click.command("serve")
+@files.option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="The port; 0: any.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes on that port.")
+def command(path: Path | None, host: str, port: int, workers: int) -> None:
+    """Run the gateway. Without a file: routes from OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY."""
+    config = files.load(path)
+    if not config.keys and not _is_loopback(host):
+        click.echo(f"{host} can be reached by others and no `keys` are configured: anybody could spend your money.\n"
+                   "    hint: add a `keys:` section, or listen on 127.0.0.1", err=True)
+        sys.exit(2)
+    logs.configure()
+    from gateway import app  # noqa: PLC0415 - loads onnxruntime: not for a configuration that is refused
+
+    if workers > 1:
+        from gateway import workers as several  # noqa: PLC0415 - gunicorn, only where it is asked for
+
+        several.serve(config, host, port, workers)
+        return
+    try:
+        uvloop.run(app.serve(config, host, port))
+    except OSError as error:
+        click.echo(f"{host}:{port} cannot be listened on: {error.strerror or error}\n"
+                   "    hint: choose another with --port, or 0 for any free one", err=True)
+        sys.exit(2)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,207 @@
+"""The request path. Read this first; it reads as the sentence
+
+    accept → authenticate → decode → classify → route → call → relay → receipt
+
+Values flow forward and nothing reaches back; the receipt is the one thing written to. Whatever happens, exactly one
+receipt is recorded. A request may go to another target until its first byte is relayed, never after.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from gateway import relay, wire
+from gateway.auth import Caller, Keyring
+from gateway.classify import Classify
+from gateway.config import ServerConfig
+from gateway.dialects import openai
+from gateway.errors import GatewayError, TooLarge, Unavailable
+from gateway.ledger import Ledger
+from gateway.pricing import cost_micros
+from gateway.receipt import Outcome, Receipt
+from gateway.router import Plan, Reason, Router, Target, Verdict
+from gateway.upstream.pool import Answer, Model
+from gateway.wire import ChatRequest
+
+MAX_ATTEMPTS = 2       # one attempt and one fallback
+
+clock = time.perf_counter
+
+
+class Collaborators(NamedTuple):
+    """Who the path works with, for the life of a configuration."""
+
+    keyring: Keyring
+    classify: Classify
+    router: Router
+    models: dict[str, Model]
+    ledger: Ledger
+    server: ServerConfig
+
+
+class Handler:
+    """Serves chat completions."""
+
+    def __init__(self, with_: Collaborators) -> None:
+        self._with = with_
+        self.running: set[asyncio.Task[object]] = set()      # requests being served: what a shutdown waits for
+
+    def __repr__(self) -> str:
+        return f"<Handler {len(self.running)} running>"
+
+    async def __call__(self, http: web.Request) -> web.StreamResponse:
+        """Serve one completion. Whatever happens, exactly one receipt is recorded."""
+        receipt = Receipt(uuid.uuid4().hex, clock())
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker; aiohttp runs handlers in tasks
+        self.running.add(task)
+        try:
+            return await self._complete(http, receipt)
+        except GatewayError as error:                        # nothing has been sent yet: an honest status is possible
+            receipt.fail(error)
+            return error_response(error, receipt)
+        except (asyncio.CancelledError, ConnectionError):    # the client hung up, or the gateway stops
+            receipt.outcome = Outcome.ABANDONED
+            raise
+        finally:
+            self.running.discard(task)
+            self._price(receipt)
+            self._with.ledger.record(receipt.close(clock()))     # synchronous: cannot be cancelled
+
+    async def _complete(self, http: web.Request, receipt: Receipt) -> web.StreamResponse:
+        caller, request = await self.admit(http, receipt)
+        verdict = await self.judge(caller, request, receipt)
+        plan = self._with.router.plan(request, verdict)
+        async with self._first_answer(plan, request, receipt) as answer:
+            receipt.first_byte = clock()
+            headers = response_headers(receipt)
+            if request.stream and answer.status < 400:
+                return await relay.relay_stream(http, answer, headers, receipt)
+            return await relay.relay_whole(http, answer, headers, receipt)
+
+    async def admit(self, http: web.Request, receipt: Receipt) -> tuple[Caller, ChatRequest]:
+        """Return who asks for what, or raise the error that says why not."""
+        caller = self._with.keyring.authenticate(http.headers)
+        receipt.caller = caller.name
+        receipt.authenticated = clock()
+        request = wire.decode(await read_body(http, self._with.server.max_body_bytes), http.headers)
+        receipt.stream, receipt.decoded = request.stream, clock()
+        if self._with.server.log_prompts:
+            receipt.prompt = request.last_user_text()
+        caller.check_may_use(request.model)
+        return caller, request
+
+    async def judge(self, caller: Caller, request: ChatRequest, receipt: Receipt) -> Verdict | None:
+        """Return the verdict, or None where the caller named the model and nothing is left to judge."""
+        receipt.route = self._with.router.resolve(request.model)
+        if receipt.route is None:
+            return None
+        verdict = await self._with.classify.judge(request, caller.name)
+        receipt.score, receipt.p_cheap, receipt.task = verdict.score, verdict.p_cheap, verdict.task
+        receipt.source, receipt.classified = verdict.source, clock()
+        return verdict
+
+    @asynccontextmanager
+    async def _first_answer(self, plan: Plan, request: ChatRequest, receipt: Receipt) -> AsyncIterator[Answer]:
+        """Yield the first answer that the plan gives. Nothing is tried again once an answer has been handed out."""
+        refusal: GatewayError = Unavailable("No target is left to try.")
+        receipt.threshold = plan.threshold
+        for number, target in enumerate(plan.targets[:MAX_ATTEMPTS]):
+            model = self._with.models[target.model]
+            _book_target(receipt, target, plan.reason if number == 0 else Reason.FALLBACK)
+            attempt = receipt.attempt(target.model, clock())
+            try:
+                lease = model.pool.lease()
+            except GatewayError as error:
+                attempt.error, refusal = error.message, _more_telling(refusal, error)
+                continue
+            with lease:
+                try:
+                    answer = await lease.send(model, request.body_for(model.upstream_name), stream=request.stream)
+                except GatewayError as error:
+                    attempt.error = error.message
+                    attempt.status = getattr(error, "upstream_status", None)
+                    if not error.retryable:
+                        raise
+                    refusal = _more_telling(refusal, error)
+                    continue
+                attempt.first_byte, attempt.status = clock(), answer.status
+                yield answer        # outside the try: an error while relaying must never start another attempt
+                return
+        raise refusal
+
+    def _price(self, receipt: Receipt) -> None:
+        """Book what the answer cost, and what the top of the ladder would have charged for the same tokens."""
+        if receipt.usage is None or receipt.model is None:
+            return
+        price = self._with.models[receipt.model].price
+        receipt.cost_micros = None if price is None else cost_micros(price, receipt.usage)
+        if receipt.route is not None:
+            top = self._with.models[self._with.router.routes[receipt.route].ladder[-1]].price
+            receipt.premium_micros = None if top is None else cost_micros(top, receipt.usage)
+
+
+def _book_target(receipt: Receipt, target: Target, reason: Reason) -> None:
+    receipt.model, receipt.rung, receipt.reason = target.model, target.rung, reason
+
+
+def _more_telling(before: GatewayError, now: GatewayError) -> GatewayError:
+    return now if now.telling > before.telling or not before.telling else before
+
+
+async def read_body(http: web.Request, limit: int) -> bytes:
+    """Return the body, or raise TooLarge before reading it all."""
+    refused = TooLarge(f"The body is larger than {limit} bytes. Send less, or raise `server.max_body_bytes`.")
+    if (http.content_length or 0) > limit:
+        raise refused
+    try:
+        return await http.read()
+    except web.HTTPRequestEntityTooLarge:      # no length was given; aiohttp stopped reading at the limit
+        raise refused from None
+
+
+def response_headers(receipt: Receipt) -> dict[str, str]:
+    """Return our headers: who answered and why, and where the time went up to the first byte."""
+    headers = {
+        "Server": "thriftgate",
+        "x-thriftgate-request-id": receipt.request_id,
+        "Server-Timing": server_timing(receipt),
+    }
+    for name, value in (
+        ("model", receipt.model), ("route", receipt.route), ("rung", receipt.rung), ("reason", receipt.reason)
+    ):
+        if value:
+            headers[f"x-thriftgate-{name}"] = value
+    if receipt.score is not None:
+        headers["x-thriftgate-score"] = f"{receipt.score:.4f}"
+    return headers
+
+
+def server_timing(receipt: Receipt) -> str:
+    """Return the time up to now by part, in milliseconds. `gateway` is the rest: what we ourselves took."""
+    now = receipt.first_byte or clock()
+    start, authenticated = receipt.started, receipt.authenticated or now
+    decoded = receipt.decoded or now
+    auth = authenticated - start
+    classify = (receipt.classified or decoded) - decoded
+    upstream = receipt.upstream_wait_s()
+    gateway = max(now - start - classify - upstream, 0.0)
+    parts = (("auth", auth), ("classify", classify), ("queue", 0.0), ("upstream", upstream), ("gateway", gateway))
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts)
+
+
+def error_response(error: GatewayError, receipt: Receipt) -> web.Response:
+    """Return the error in the dialect of the surface, with the calls that were made under the request id."""
+    attempts = [msgspec.to_builtins({"model": a.model, "status": a.status, "error": a.error}) for a in receipt.attempts]
+    return web.Response(
+        status=error.status,
+        body=openai.error_body(error, receipt.request_id, attempts),
+        content_type="application/json",
+        headers={**response_headers(receipt), **error.headers},
+    )

@@ -1,0 +1,69 @@
+"""Counters and histograms in Prometheus' text form. Everything is counted from the receipt, once, when it is closed."""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+CLASSIFY_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.05)
+
+
+class Metrics:
+    """The gateway's metrics, in a registry of their own so that two gateways in one process do not collide."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "thriftgate_requests", "Requests by route, model and outcome.", ["route", "model", "outcome"],
+            registry=self.registry,
+        )
+        self.ttft = Histogram(
+            "thriftgate_ttft_seconds", "Time to the first byte of an answer.", ["model"], buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.total = Histogram(
+            "thriftgate_request_seconds", "Time from accept to the last byte.", ["model"], buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.verdicts = Counter(
+            "thriftgate_verdicts", "Verdicts by source: classifier, cache, or why there was none.", ["source"],
+            registry=self.registry,
+        )
+        self.classify = Histogram(
+            "thriftgate_classify_seconds", "Time a request waited for its verdict.", buckets=CLASSIFY_SECONDS,
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "thriftgate_tokens", "Tokens by model and kind.", ["model", "kind"], registry=self.registry
+        )
+        self.cost = Counter(
+            "thriftgate_cost_usd", "Dollars spent, where the cost is known.", ["model"], registry=self.registry
+        )
+        self.dropped = Counter(
+            "thriftgate_receipts_dropped", "Receipts lost because the writer could not keep up.",
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "thriftgate_upstream_in_flight", "Calls in flight.", ["upstream"], registry=self.registry
+        )
+
+    def count(self, receipt: dict[str, Any]) -> None:
+        """Book one closed receipt. Routes and models come from the configuration, so the labels stay bounded."""
+        model = receipt["model"] or ""
+        self.requests.labels(receipt["route"] or "", model, receipt["outcome"]).inc()
+        self.total.labels(model).observe(receipt["total_ms"] / 1000)
+        if receipt["ttft_ms"] is not None:
+            self.ttft.labels(model).observe(receipt["ttft_ms"] / 1000)
+        if receipt["verdict"] is not None:
+            self.verdicts.labels(receipt["verdict"]).inc()
+        if receipt["classify_ms"] is not None:
+            self.classify.observe(receipt["classify_ms"] / 1000)
+        if receipt["input_tokens"] is not None:
+            self.tokens.labels(model, "input").inc(receipt["input_tokens"])
+            self.tokens.labels(model, "output").inc(receipt["output_tokens"])
+        if receipt["cost_usd_micros"] is not None:
+            self.cost.labels(model).inc(receipt["cost_usd_micros"] / 1e6)
+
+    def exposition(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,148 @@
+"""What happened to one request: the single mutable record of the path.
+
+Every stage stamps it; the handler closes it exactly once, whatever happened. It holds no prompt text and no secret: the
+handler adds the prompt only when the operator asked for it.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from gateway.errors import Blame, GatewayError
+from gateway.pricing import Usage
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    REFUSED = "refused"        # the caller's fault: nothing was sent upstream, or the upstream said so
+    FAILED = "failed"          # every target failed, or we did
+    BROKEN = "broken"          # the answer broke after its first byte was shown
+    ABANDONED = "abandoned"    # the client left, or the gateway had to stop
+
+
+class Attempt(msgspec.Struct):
+    """One call to one target. Times are seconds on the gateway's monotonic clock."""
+
+    model: str
+    started: float
+    first_byte: float | None = None
+    status: int | None = None
+    error: str | None = None
+
+
+class Receipt:
+    """The record. Attributes are None until their stage has happened; times are monotonic seconds."""
+
+    __slots__ = (
+        "attempts", "authenticated", "caller", "classified", "cost_micros", "decoded", "ended", "error", "finish",
+        "first_byte", "model", "outcome", "p_cheap", "premium_micros", "prompt", "reason", "request_id", "route",
+        "rung", "score", "sent_bytes", "source", "started", "status", "stream", "task", "threshold", "usage",
+    )
+
+    def __init__(self, request_id: str, now: float) -> None:
+        # identity
+        self.request_id = request_id
+        self.caller: str | None = None
+        # what was asked and decided
+        self.stream: bool | None = None
+        self.prompt: str | None = None
+        self.route: str | None = None
+        self.model: str | None = None
+        self.rung: str | None = None
+        self.reason: str | None = None
+        self.threshold: float | None = None
+        self.score: float | None = None
+        self.p_cheap: float | None = None
+        self.task: str | None = None
+        self.source: str | None = None
+        # when
+        self.started = now
+        self.authenticated: float | None = None
+        self.decoded: float | None = None
+        self.classified: float | None = None
+        self.first_byte: float | None = None
+        self.ended: float | None = None
+        # how it went
+        self.attempts: list[Attempt] = []
+        self.status: int | None = None
+        self.outcome: Outcome | None = None
+        self.error: str | None = None
+        self.finish: str | None = None
+        self.sent_bytes = 0
+        self.usage: Usage | None = None
+        self.cost_micros: int | None = None
+        self.premium_micros: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Receipt {self.request_id} {self.model or '-'} {self.outcome or 'open'}>"
+
+    def fail(self, error: GatewayError) -> None:
+        """Book an error that became the response."""
+        self.outcome = Outcome.REFUSED if error.blames is Blame.CALLER else Outcome.FAILED
+        self.status = error.status
+        self.error = f"{type(error).__name__}: {error.message}"
+
+    def attempt(self, model: str, now: float) -> Attempt:
+        """Open the record of one call."""
+        attempt = Attempt(model, now)
+        self.attempts.append(attempt)
+        return attempt
+
+    def upstream_wait_s(self) -> float:
+        """Return how long upstreams were waited for before the first byte, in seconds, over all attempts."""
+        end = self.first_byte
+        return sum((a.first_byte or end or a.started) - a.started for a in self.attempts)
+
+    def close(self, now: float) -> "Receipt":
+        """Stamp the end. What was not booked by then is our fault and says so."""
+        self.ended = now
+        if self.outcome is None:
+            self.outcome = Outcome.FAILED
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """Return the closed record as plain fields: times in milliseconds, money in micro-dollars."""
+        usage = self.usage
+        return {
+            "request_id": self.request_id,
+            "caller": self.caller,
+            "route": self.route,
+            "model": self.model,
+            "rung": self.rung,
+            "reason": self.reason,
+            "score": _rounded(self.score, 4),
+            "p_cheap": _rounded(self.p_cheap, 4),
+            "threshold": self.threshold,
+            "task": self.task,
+            "verdict": self.source,
+            "stream": self.stream,
+            "status": self.status,
+            "outcome": self.outcome,
+            "error": self.error,
+            "finish": self.finish,
+            "attempts": [
+                {"model": a.model, "status": a.status, "ttft_ms": _ms(a.started, a.first_byte), "error": a.error}
+                for a in self.attempts
+            ],
+            "classify_ms": _ms(self.decoded, self.classified),
+            "ttft_ms": _ms(self.started, self.first_byte),
+            "total_ms": _ms(self.started, self.ended),
+            "sent_bytes": self.sent_bytes,
+            "input_tokens": usage.input if usage else None,
+            "cached_tokens": usage.cached if usage else None,
+            "output_tokens": usage.output if usage else None,
+            "cost_usd_micros": self.cost_micros,
+            "premium_usd_micros": self.premium_micros,
+            **({"prompt": self.prompt} if self.prompt is not None else {}),
+        }
+
+
+def _ms(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else round((end - start) * 1000, 3)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

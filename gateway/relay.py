@@ -1,0 +1,137 @@
+"""The answer's way back: bytes through, as they came and when they came.
+
+Rule: this room owns everything after the first byte. Before it an error is a status; after it the response has begun,
+and all that is left is an honest ending: one error event in the client's dialect, then the connection is closed.
+Nothing is parsed while the stream runs; its last chunks are kept by reference and read once, at the end, for usage
+and completeness.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from gateway.dialects import openai
+from gateway.dialects.openai import Ending
+from gateway.errors import GatewayError, StreamBroken
+from gateway.receipt import Outcome, Receipt
+from gateway.sse import Parser
+from gateway.upstream.pool import Answer
+
+TAIL_BYTES = 8_192     # the finish and usage frames of a stream fit many times over
+
+# What a caller may see of the upstream's headers. Cookies, server names and hop-by-hop fields stay here.
+PASSED = ("content-type", "content-encoding", "x-request-id", "retry-after")
+PASSED_PREFIXES = ("x-ratelimit-", "openai-")
+
+
+class Tail:
+    """The last bytes of a stream, kept as references to the chunks: no copy while it runs."""
+
+    __slots__ = ("_bytes", "_chunks")
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Append a chunk and forget what lies further back than TAIL_BYTES."""
+        self._chunks.append(chunk)
+        self._bytes += len(chunk)
+        while self._bytes - len(self._chunks[0]) >= TAIL_BYTES:
+            self._bytes -= len(self._chunks.popleft())
+
+    def read(self) -> tuple[Ending, bool]:
+        """Return what the end says, and whether it ends between two events."""
+        parser = Parser()
+        events = [event for chunk in self._chunks for event in parser.feed(chunk)]
+        between = parser.between_events
+        return openai.ending_of_stream([*events, *parser.close()]), between
+
+
+def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the upstream's headers that the client may see."""
+    return {
+        name: value for name, value in headers.items()
+        if (low := name.lower()) in PASSED or low.startswith(PASSED_PREFIXES)
+    }
+
+
+async def relay_whole(
+    http: web.Request, answer: Answer, headers: Mapping[str, str], receipt: Receipt
+) -> web.StreamResponse:
+    """Send an answer whose body is here."""
+    headers = {**passed_headers(answer.headers), **headers}
+    response = web.Response(status=answer.status, body=answer.first, headers=headers)
+    ending = openai.ending_of_body(answer.first)
+    receipt.status, receipt.finish, receipt.usage = answer.status, ending.finish, ending.usage
+    receipt.outcome = Outcome.OK if answer.status < 400 else Outcome.REFUSED
+    await response.prepare(http)
+    await response.write_eof()
+    receipt.sent_bytes = len(answer.first)
+    return response
+
+
+async def relay_stream(
+    http: web.Request, answer: Answer, headers: Mapping[str, str], receipt: Receipt
+) -> web.StreamResponse:
+    """Send a stream chunk by chunk. Books how it ended; raises only when the client is gone or the gateway stops."""
+    response = web.StreamResponse(
+        status=answer.status,
+        headers={**passed_headers(answer.headers), "Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers},
+    )
+    receipt.status = answer.status
+    tail = Tail()
+    try:
+        await response.prepare(http)
+        chunk = answer.first
+        while chunk:
+            await response.write(chunk)
+            tail.add(chunk)
+            receipt.sent_bytes += len(chunk)
+            chunk = await answer.next()
+    except GatewayError as error:
+        await _end_broken(http, response, tail, receipt, error)
+        return response
+    except asyncio.CancelledError:
+        _book(tail, receipt)
+        if http.transport is not None and not http.transport.is_closing():     # it is we who stop, the client is there
+            stopped = StreamBroken("The gateway is shutting down and could not wait for this answer's end.")
+            await _end_broken(http, response, tail, receipt, stopped)
+            receipt.outcome = Outcome.ABANDONED
+        raise
+    except ConnectionError:
+        _book(tail, receipt)
+        raise
+    ending, _ = _book(tail, receipt)
+    if ending.complete or ending.error or not _is_event_stream(answer):
+        receipt.outcome = Outcome.BROKEN if ending.error else Outcome.OK
+        await response.write_eof()
+    else:
+        cut = StreamBroken("The upstream ended the stream without finishing its answer.")
+        await _end_broken(http, response, tail, receipt, cut)
+    return response
+
+
+def _is_event_stream(answer: Answer) -> bool:
+    return answer.headers.get("Content-Type", "").startswith("text/event-stream")
+
+
+def _book(tail: Tail, receipt: Receipt) -> tuple[Ending, bool]:
+    ending, between = tail.read()
+    receipt.finish, receipt.usage = ending.finish, ending.usage
+    return ending, between
+
+
+async def _end_broken(
+    http: web.Request, response: web.StreamResponse, tail: Tail, receipt: Receipt, error: GatewayError
+) -> None:
+    """Say in the stream that it broke, and close the connection."""
+    _, between = _book(tail, receipt)
+    receipt.outcome, receipt.error = Outcome.BROKEN, f"{type(error).__name__}: {error.message}"
+    response.force_close()
+    await response.write(openai.error_event(error, receipt.request_id, mid_event=not between))
+    await response.write_eof()
+    if http.transport is not None:
+        http.transport.close()

@@ -1,0 +1,184 @@
+"""The pools: one aiohttp session per upstream, slots as a counter, one attempt per lease.
+
+aiohttp's connector holds the sockets; this room holds slots and deadlines, and translates every foreign exception, so
+that nothing above knows what a ClientError is. Slots are given back synchronously: no cancellation can lose one.
+"""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from gateway.config import ModelConfig, UpstreamConfig
+from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut, Unavailable, Unreachable
+from gateway.upstream.deadline import Deadline
+
+# The caller's own faults are passed on as the upstream worded them; all other errors may be cured by another target.
+CALLERS_FAULT = frozenset({400, 402, 405, 406, 409, 410, 411, 413, 414, 415, 416, 417, 422, 431})
+
+
+class Pool:
+    """The connections and slots of one upstream. The counter `in_flight` is its only mutable state."""
+
+    def __init__(self, name: str, config: UpstreamConfig) -> None:
+        self.name = name
+        self.slots = config.slots
+        self.in_flight = 0
+        self.chat_url = URL(config.base_url.rstrip("/") + "/chat/completions")
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "thriftgate"}
+        if config.key is not None:
+            headers["Authorization"] = f"Bearer {config.key.reveal()}"
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),      # slots bound the connections, and say so when they are full
+            cookie_jar=aiohttp.DummyCookieJar(),          # a provider's cookie must not travel between callers
+            auto_decompress=False,                        # bytes pass as they came
+            headers=headers,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name} {self.in_flight}/{self.slots} in flight>"
+
+    def lease(self) -> "Lease":
+        """Take a slot, or raise Unavailable at once: nobody queues while another target may be free."""
+        if self.in_flight >= self.slots:
+            raise Unavailable(f"All {self.slots} slots of upstream {self.name!r} are taken. Try again shortly.")
+        return Lease(self)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.session.close()
+
+
+class Model:
+    """A configured model bound to its upstream's pool."""
+
+    def __init__(self, name: str, config: ModelConfig, pool: Pool) -> None:
+        self.name = name
+        self.upstream_name = config.name
+        self.price = config.price
+        self.context = config.context
+        self.tools = config.tools
+        self.images = config.images
+        self.structured = config.structured
+        self.deadlines = config.deadlines
+        self.pool = pool
+        self.timeout = aiohttp.ClientTimeout(total=None, connect=config.deadlines.connect_ms / 1000)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name} at {self.pool!r}>"
+
+
+class Answer:
+    """An upstream's response whose first output is here: the whole body, or the beginning of a stream."""
+
+    __slots__ = ("_deadline", "_idle_s", "_response", "first", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes, deadline: Deadline, idle_s: float) -> None:
+        self.status = response.status
+        self.headers: CIMultiDictProxy[str] = response.headers
+        self.first = first
+        self._response = response
+        self._deadline = deadline
+        self._idle_s = idle_s
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status} {self.headers.get('Content-Type', 'untyped')}>"
+
+    async def next(self) -> bytes:
+        """Return what arrived since the last call, empty at the end. Raises StreamBroken or TimedOut."""
+        try:
+            with self._deadline.wait("idle", self._idle_s):
+                return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise StreamBroken(f"The upstream's answer broke off ({type(error).__name__}).") from error
+
+
+class Lease:
+    """One slot and one call. Leaving it gives both back, synchronously."""
+
+    __slots__ = ("_deadline", "_pool", "_response")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._response: aiohttp.ClientResponse | None = None
+        self._deadline: Deadline | None = None
+
+    def __enter__(self) -> Self:
+        self._pool.in_flight += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.in_flight -= 1
+        if self._response is not None:
+            self._response.close()          # one that was read to its end has given its connection back already
+        if self._deadline is not None:
+            self._deadline.close()
+
+    async def send(self, model: Model, body: bytes, *, stream: bool) -> Answer:
+        """Make the one attempt. Returns when the first output is here: of a stream its first bytes, else all of it.
+
+        A whole answer arrives only when the model has finished, so just the total bounds it. Raises a GatewayError that
+        says whether another target may be tried.
+        """
+        limits = model.deadlines
+        deadline = self._deadline = Deadline(limits.total_ms / 1000)
+        try:
+            with deadline.wait("first_output", (limits.first_output_ms if stream else limits.total_ms) / 1000):
+                return await self._attempt(model, body, deadline, stream=stream)
+        except aiohttp.ServerTimeoutError as error:
+            raise TimedOut(f"Upstream {self._pool.name!r} could not be connected to in time.") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"Upstream {self._pool.name!r} failed: {_cause(error)}.") from error
+
+    async def _attempt(self, model: Model, body: bytes, deadline: Deadline, *, stream: bool) -> Answer:
+        response = self._response = await self._pool.session.post(
+            self._pool.chat_url, data=body, timeout=model.timeout, allow_redirects=False
+        )
+        if response.status >= 300 and response.status not in CALLERS_FAULT:
+            raise await _refusal(response, self._pool.name)
+        first = await (response.content.readany() if stream else response.read())
+        if stream and not first:
+            raise Unreachable(f"Upstream {self._pool.name!r} ended its answer before it began.")
+        return Answer(response, first, deadline, model.deadlines.idle_ms / 1000)
+
+
+class _ErrorDetail(msgspec.Struct):
+    message: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _ErrorDetail
+
+
+async def _refusal(response: aiohttp.ClientResponse, upstream: str) -> GatewayError:
+    """Return the error for an answer that another target may not give; keeps Retry-After."""
+    status = response.status
+    kept = {"Retry-After": response.headers["Retry-After"]} if "Retry-After" in response.headers else None
+    if status in (401, 403):   # its text may quote our key
+        said = f"Upstream {upstream!r} refused the gateway's own key ({status}). Check it in the configuration."
+        return Refused(said, status)
+    body = await response.content.read(65_536)
+    try:
+        said = msgspec.json.decode(body, type=_ErrorBody).error.message[:500]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        said = ""
+    return Refused(f"Upstream {upstream!r} answered {status}" + (f": {said}" if said else "."), status, headers=kept)
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection ({error.os_error.strerror or error.os_error})"
+    return type(error).__name__
+
+
+def build(models: Mapping[str, ModelConfig], upstreams: Mapping[str, UpstreamConfig]) -> dict[str, Model]:
+    """Open one pool per upstream in use and return the models bound to them. Needs a running loop."""
+    used = {config.upstream for config in models.values()}
+    pools = {name: Pool(name, upstreams[name]) for name in sorted(used)}
+    return {name: Model(name, config, pools[config.upstream]) for name, config in models.items()}

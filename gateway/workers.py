@@ -1,0 +1,51 @@
+"""Several processes on one port: gunicorn forks and watches them, each runs the same gateway on its own loop."""
+
+from typing import Any
+
+from aiohttp import web
+from gunicorn.app.base import BaseApplication
+
+from gateway import app
+from gateway.config import Config
+
+
+class _Several(BaseApplication):
+    """Gunicorn without its own command line and configuration files."""
+
+    def __init__(self, config: Config, settings: dict[str, Any]) -> None:
+        self._config = config
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        config = self._config
+
+        async def runner() -> web.AppRunner:
+            """Build one worker's gateway; gunicorn's worker sets it up and cleans it up."""
+            gateway = await app.create(config)
+
+            async def ending(_: web.Application) -> None:
+                await gateway.drain()
+                await gateway.close()
+
+            gateway.application.on_shutdown.append(ending)
+            return web.AppRunner(gateway.application, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+
+        return runner
+
+
+def serve(config: Config, host: str, port: int, workers: int) -> None:
+    """Serve with `workers` processes until SIGTERM; each drains its running answers first."""
+    _Several(config, {
+        "bind": f"{host}:{port}",
+        "workers": workers,
+        "worker_class": "aiohttp.GunicornUVLoopWebWorker",
+        "graceful_timeout": int(config.server.drain_s) + 5,
+        "timeout": 60,
+        "backlog": 1024,
+        "loglevel": "warning",
+    }).run()
