@@ -1,7 +1,8 @@
 """Thriftgate's classifier: judges in about a millisecond whether a prompt needs the premium model.
 
-A small int8 network on the CPU reads the head and tail of the last user turn and gives a difficulty score, the calibrated
-chance that a cheap model's answer is as good (`p_cheap`), a task and an embedding. No torch at run time. In reading order:
+A small int8 network on the CPU reads the head and tail of the last user turn and gives a difficulty score, the
+calibrated chance that a cheap model's answer is as good (`p_cheap`), a task and an embedding. No torch at run time.
+In reading order:
 
     predict      Predictor: the gateway's only door
     features     text and structure → numbers; the one definition shared by training and serving

@@ -1,8 +1,8 @@
 """The files that make one classifier, and the check that they belong together.
 
-A bundle is a directory: network, tokenizer, manifest and card. The manifest names the others' sha256 and the feature version
-they were trained on, and carries where they come from. `load` verifies or raises: half a bundle never serves. (The pattern
-of a frozen layout beside the runtime is model2vec's.)
+A bundle is a directory: network, tokenizer, manifest and card. The manifest names the others' sha256 and the feature
+version they were trained on, and carries where they come from. `load` verifies or raises: half a bundle never serves.
+(The pattern of a frozen layout beside the runtime is model2vec's.)
 """
 
 import hashlib

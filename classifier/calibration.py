@@ -1,9 +1,9 @@
 """From logits to probabilities, in numpy. What is fitted here is fitted in training and read from the manifest.
 
-`p_cheap` is Platt scaling over all three heads (Platt 1999, "Probabilistic outputs for support vector machines", here with
-soft labels): a smooth, strictly rising map, because the gateway lays a grid of thresholds over it and a step function would
-put whole kinds of prompts on one value. `score` is the even mean of the standardised heads: the three targets rank unseen
-traffic about equally well and no one of them best everywhere (ROUTING.md §9).
+`p_cheap` is Platt scaling over all three heads (Platt 1999, "Probabilistic outputs for support vector machines", here
+with soft labels): a smooth, strictly rising map, because the gateway lays a grid of thresholds over it and a step
+function would put whole kinds of prompts on one value. `score` is the even mean of the standardised heads: the three
+targets rank unseen traffic about equally well and no one of them best everywhere.
 """
 
 import math
@@ -31,8 +31,7 @@ def p_cheap(logits: npt.NDArray[np.float32], calibration: Calibration) -> float:
 def score(logits: npt.NDArray[np.float32], calibration: Calibration) -> float:
     """0..1, higher is more in need of premium; `logits` of shape (3,)."""
     standard = [
-        (float(x) - mean) / scale
-        for x, mean, scale in zip(logits, calibration.means, calibration.scales, strict=True)
+        (float(x) - mean) / scale for x, mean, scale in zip(logits, calibration.means, calibration.scales, strict=True)
     ]
     return sigmoid(sum(standard) / len(standard))
 

@@ -1,9 +1,9 @@
 """The ONNX session: token ids and structure in, logits and an embedding out.
 
-One session serves all threads (`InferenceSession.run` is thread-safe). One prompt a call and no padding: activations are
-quantised by the range found at run time, so in a shared batch a prompt's verdict would depend on its neighbours, and below
-128 tokens one core is busy with one prompt anyway. Spinning is off: left on, the pool's threads burn a core for seconds
-after every call (ROUTING.md §5).
+One session serves all threads (`InferenceSession.run` is thread-safe). One prompt a call and no padding: activations
+are quantised by the range found at run time, so in a shared batch a prompt's verdict would depend on its neighbours,
+and below 128 tokens one core is busy with one prompt anyway. Spinning is off: left on, the pool's threads burn a core
+for seconds after every call.
 """
 
 from pathlib import Path
@@ -36,7 +36,8 @@ class Encoder:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors only: the gateway's log is JSON lines, not ours to disturb
-        # This fusion is a loss on the CPU: 130 µs a norm at 64 tokens where Add and LayerNormalization take 25 (1.32, 2026-11)
+        # This fusion is a loss on the CPU: 130 µs a norm at 64 tokens where Add and LayerNormalization take 25 (1.32,
+        # 2026-11)
         slow = ["SkipLayerNormFusion"]
         providers = ["CPUExecutionProvider"]
         self._session = ort.InferenceSession(str(model), options, providers=providers, disabled_optimizers=slow)

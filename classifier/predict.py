@@ -1,7 +1,7 @@
 """The gateway's only door: a prompt in, a verdict out. Features, network and calibration in one call.
 
-Nothing here waits, logs or keeps state between calls: a `Predictor` may be shared by any number of threads, and the same
-prompt always gets the same verdict, alone or among others.
+Nothing here waits, logs or keeps state between calls: a `Predictor` may be shared by any number of threads, and the
+same prompt always gets the same verdict, alone or among others.
 """
 
 from collections.abc import Sequence

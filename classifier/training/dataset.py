@@ -2,14 +2,15 @@
 
 An example's targets, each present or not:
 
-    p_cheap     1 - s (1 - w): a cheap answer is as good unless the strong tier is right where the weak tier is wrong; w and s
-                are the mean outcomes of a tier, because two models of one tier agree at r = .26-.49 only (data/README.md)
+    p_cheap     1 - s (1 - w): a cheap answer is as good unless the strong tier is right where the weak tier is wrong;
+    w and s are the mean outcomes of a tier, because two models of one tier agree at r = .26-.49 only (data/README.md)
     difficulty  1 - w, or a human's level; compared within its source only (fit.py gives every source an intercept)
     gain        s (1 - w), likewise
     task        one of features.TASKS, where the source fixes it
 
-Sources without outcomes are anchors: everyday commands for the cheap end, hard requests of real users for the premium end,
-and `data/anchors.tsv`, prompts written and judged for this project one by one. Their levels are judgement, stated in `LEVELS`.
+Sources without outcomes are anchors: everyday commands for the cheap end, hard requests of real users for the premium
+end, and `data/anchors.tsv`, prompts written and judged for this project one by one. Their levels are judgement,
+stated in `LEVELS`.
 
 Rows marked share-alike are read for evaluation and never trained on.
 """
@@ -29,7 +30,8 @@ from classifier.features import TASKS, Prompt
 
 ANCHORS = Path(__file__).with_name("data") / "anchors.tsv"
 
-# Share of a batch by group. By rows the exams would drown the rest; more than some 6 % of commands and "short" means "easy".
+# Share of a batch by group. By rows the exams would drown the rest; more than some 6 % of commands and "short" means
+# "easy".
 SHARES = {
     "mmlu_pro": 0.14,
     "zeroeval_crux": 0.09,
@@ -54,7 +56,8 @@ SHARES = {
 LEVELS = {"clinc150_intents": 0.97, "arena_hard_prompts": 0.3, "misguided_attention": 0.5}
 MATH_LEVELS = {1: 0.93, 2: 0.87, 3: 0.78, 4: 0.67, 5: 0.52}  # level 5 as measured in zeroeval_math_l5
 # mt-bench-101's task types: chat follow-ups are easy, reasoning and maths less so.
-MTBENCH = {"MR": (0.65, "math"), "GR": (0.7, "reasoning"), "CR": (0.85, "writing"), "FR": (0.88, "writing")}
+MTBENCH = {"MR": (0.65, "math"), "GR": (0.7, "reasoning")}
+_REWRITING = ("CR", "FR")  # an ordinary question first, "now as a list" after it: no one task fits every turn
 
 # What is left out together: files that share questions, or a format.
 FAMILIES = {
@@ -198,9 +201,8 @@ def _arena(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
 
 def _mtbench(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
     level, task = MTBENCH.get(row["category"], (0.85, "chat"))
-    return Example(
-        "mtbench101_prompts", row["prompt"], TASKS.index(task), p_cheap=level, turns=tuple(row["turns"])
-    )
+    known = -1 if row["category"] in _REWRITING else TASKS.index(task)
+    return Example("mtbench101_prompts", row["prompt"], known, p_cheap=level, turns=tuple(row["turns"]))
 
 
 def _clinc(row: dict[str, Any], _: dict[str, list[str]]) -> Example:

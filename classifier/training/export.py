@@ -1,8 +1,8 @@
 """torch → ONNX → int8, and how far each step strays.
 
 The graph is written node by node in the fused form that ONNX Runtime runs fastest (Attention, SkipLayerNormalization,
-BiasGelu): the exporter's output changes with every torch release and the fuser only recognises some of them, while these
-few nodes can be read beside model.py. One prompt a call, so there is no mask.
+BiasGelu): the exporter's output changes with every torch release and the fuser only recognises some of them, while
+these few nodes can be read beside model.py. One prompt a call, so there is no mask.
 
 int8: weights symmetric per channel, activations by their range at run time (dynamic), word embeddings per row, by hand,
 because the library would take one scale for the whole table. `REDUCE_RANGE` keeps weights to seven bits: on processors
@@ -107,7 +107,9 @@ def _embed(g: Graph, weights: Weights, *, int8_words: bool) -> str:
         words = g.node("Gather", [g.weight("words.table", weights["words.weight"]), "ids"], "words")
     g.node("Shape", ["ids"], "length", start=1)
     start = g.weight("zero", np.array([0], np.int64))
-    places = g.node("Slice", [g.weight("positions.table", weights["positions.weight"]), start, "length", start], "places")
+    places = g.node(
+        "Slice", [g.weight("positions.table", weights["positions.weight"]), start, "length", start], "places"
+    )
     summed = g.node("Add", [words, places], "summed")
     scale, bias = g.weight("norm.weight", weights["norm.weight"]), g.weight("norm.bias", weights["norm.bias"])
     return g.node("LayerNormalization", [summed, scale, bias], "embedded", epsilon=EPSILON)
@@ -118,7 +120,9 @@ def _layer(g: Graph, weights: Weights, x: str, index: int, heads: int) -> str:
         return g.weight(f"{index}.{name}", value)
 
     def linear(source: str, name: str) -> str:
-        product = g.node("MatMul", [source, named(f"{name}.weight", weights[f"{name}.weight"].T)], f"{index}.{name}.product")
+        product = g.node(
+            "MatMul", [source, named(f"{name}.weight", weights[f"{name}.weight"].T)], f"{index}.{name}.product"
+        )
         return g.node("Add", [product, named(f"{name}.bias", weights[f"{name}.bias"])], f"{index}.{name}")
 
     def norm(residual: str, added: str, name: str) -> str:

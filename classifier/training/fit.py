@@ -1,8 +1,9 @@
 """One training run, and the calibration after it.
 
 Heads and their targets: `need` learns p_cheap as it is, over all sources; `difficulty` and `gain` learn within a source
-only: every group has an intercept of its own that is thrown away afterwards, or "looks like competition maths" would be the
-first thing they learn, and it is worthless on new traffic. All targets are soft (tier means), the loss is cross entropy.
+only: every group has an intercept of its own that is thrown away afterwards, or "looks like competition maths" would
+be the first thing they learn, and it is worthless on new traffic. All targets are soft (tier means), the loss is
+cross entropy.
 """
 
 import math
@@ -31,7 +32,7 @@ from classifier.training.model import HEADS, Router
 class Knobs:
     """Every setting of a run, with what it does."""
 
-    steps: int = 1200  # a step is one batch
+    steps: int = 1400  # a step is one batch
     batch: int = 32
     encoder_rate: float = 4e-5  # higher forgets what pre-training knew of words unseen here
     head_rate: float = 1.5e-3
@@ -81,9 +82,7 @@ def fit(model: Router, tokenizer: Tokenizer, examples: Sequence[Example], knobs:
     model.eval()
 
 
-def batches(
-    examples: Sequence[Example], groups: Sequence[str], tokenizer: Tokenizer, knobs: Knobs
-) -> Iterator[Batch]:
+def batches(examples: Sequence[Example], groups: Sequence[str], tokenizer: Tokenizer, knobs: Knobs) -> Iterator[Batch]:
     """Endless batches: groups by their share, rows at random, prompts of similar length together."""
     rng = random.Random(knobs.seed)
     by_group: dict[str, list[Example]] = defaultdict(list)
@@ -104,9 +103,7 @@ def batches(
 def collate(read: Sequence[tuple[Example, Prompt]], ids: Sequence[list[int]], groups: Sequence[str]) -> Batch:
     """Examples as read, and their ids, as tensors."""
     padded, real = features.padded(ids, 0)
-    targets = [
-        [_nan(example.difficulty), _nan(example.gain), 1 - _nan(example.p_cheap)] for example, _ in read
-    ]
+    targets = [[_nan(example.difficulty), _nan(example.gain), 1 - _nan(example.p_cheap)] for example, _ in read]
     return Batch(
         ids=torch.from_numpy(padded),
         real=torch.from_numpy(real),

@@ -26,9 +26,9 @@ def ranks(values: Vector) -> Vector:
 def apgr(scores: Vector, weak: Vector, strong: Vector) -> float:
     """Average performance gap recovered: the mean quality over all shares of strong calls, 0 at weak's, 1 at strong's.
 
-    RouteLLM's protocol (arXiv 2406.18665, `routellm/evals`): eleven thresholds at the deciles of the score, trapezoids over
-    the share sent to strong. `weak` and `strong` are each prompt's quality there; .5 is what random routing gets. Raises
-    `ValueError` where strong is no better than weak on average: the measure is not defined.
+    RouteLLM's protocol (arXiv 2406.18665, `routellm/evals`): eleven thresholds at the deciles of the score,
+    trapezoids over the share sent to strong. `weak` and `strong` are each prompt's quality there; .5 is what random
+    routing gets. Raises `ValueError` where strong is no better than weak on average: the measure is not defined.
     """
     floor, ceiling = weak.mean(), strong.mean()
     if ceiling <= floor:

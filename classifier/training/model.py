@@ -1,8 +1,8 @@
 """The network: the first layers of a BERT encoder, mean pooling, structure beside it, and small heads. In torch.
 
-Post-norm BERT (Devlin et al. 2019) as MiniLM (Wang et al. 2020) keeps it, written out because the export writes the same
-thirty nodes again (export.graph) and both should be readable side by side. Word embeddings are frozen: the rows of words
-that no training prompt holds must stay comparable with those that were seen.
+Post-norm BERT (Devlin et al. 2019) as MiniLM (Wang et al. 2020) keeps it, written out because the export writes the
+same thirty nodes again (export.graph) and both should be readable side by side. Word embeddings are frozen: the rows
+of words that no training prompt holds must stay comparable with those that were seen.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Output(NamedTuple):
     embedding: Tensor  # (B, width), of length 1
 
 
-class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy, so its classes are Any
+class Layer(nn.Module):
     """Self-attention and feed-forward, each with a residual and a norm after it."""
 
     def __init__(self, shape: Shape) -> None:
@@ -61,7 +61,7 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy, 
         return self.norm2(x + self.down(F.gelu(self.up(x))))
 
 
-class Router(nn.Module):  # type: ignore[misc]  # as above
+class Router(nn.Module):
     """Token ids and structure in, three logits, a task and an embedding out."""
 
     def __init__(self, shape: Shape) -> None:

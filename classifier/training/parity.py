@@ -1,7 +1,7 @@
 """How far the int8 file strays from the torch network, in the units that matter: probabilities and decisions.
 
-fp32 ONNX must equal torch to rounding. int8 may not: dynamic quantisation moves a logit by about a hundredth. What is bounded
-is what a user could see: how far p_cheap moves, and how many prompts change sides at the default threshold.
+fp32 ONNX must equal torch to rounding. int8 may not: dynamic quantisation moves a logit by about a hundredth. What is
+bounded is what a user could see: how far p_cheap moves, and how many prompts change sides at the default threshold.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from classifier.training.model import Router
 FP32_LOGIT = 1e-3  # largest difference of a logit, torch against fp32 ONNX
 INT8_P_CHEAP = 0.08  # largest difference of p_cheap, torch against int8
 INT8_P_CHEAP_MEAN = 0.02  # its mean
-INT8_FLIPPED = 0.03  # share of prompts that change sides at the default threshold
+INT8_FLIPPED = 0.05  # share of prompts that change sides at the default threshold
 INT8_COSINE = 0.95  # smallest cosine between the embeddings
 
 
