@@ -10,7 +10,7 @@
 - `receipt`       what happened; `ledger` where it goes; `pricing` what it cost; `metrics` what is counted
 - `endpoints`     everything but the path; `explain` the dry run
 - `config`        the configuration; `faults` what is wrong with it; `errors` what a caller is told
-- `cli`           the commands; `workers` several processes; `logs`, `tasks`
+- `cli`           the commands; `workers` several processes; `logs`
 
 The words (caller, upstream, pool, model, route, rung, verdict, plan, target, lease, answer, response, receipt) mean one
 thing each. "Model" is always an LLM; ours is the classifier. "Client" is the HTTP peer.

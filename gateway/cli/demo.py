@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,7 +178,7 @@ With your own keys: [bold]OPENAI_API_KEY=… thriftgate serve[/]
 
 
 @contextlib.asynccontextmanager
-async def _process(module: str, *arguments: str, log: Any, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _process(module: str, *arguments: str, log: Any, **environment: str) -> AsyncIterator[Process]:
     """Run a module as a process for as long as the block lasts."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -191,7 +192,7 @@ async def _process(module: str, *arguments: str, log: Any, **environment: str) -
         await process.wait()
 
 
-async def _ready(session: aiohttp.ClientSession, base: str, gateway: asyncio.subprocess.Process, log: Any) -> None:
+async def _ready(session: aiohttp.ClientSession, base: str, gateway: Process, log: Any) -> None:
     """Wait until the gateway says it is ready, or say what it said instead."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline and gateway.returncode is None:
