@@ -71,6 +71,7 @@ def main() -> None:
 
 
 def _timing(predictor: Predictor, name: str, text: str, runs: int) -> Timing:
+    """Time one text, after nothing but itself: the bundle is warm from its loading."""
     prompt = Prompt(text)
     spent = []
     for _ in range(runs):

@@ -24,6 +24,7 @@ class BundleError(Exception):
     """The classifier's files cannot serve. The message names the file, the fault and the remedy."""
 
     def __init__(self, path: Path, fault: str, remedy: str = REBUILD) -> None:
+        """Say which file is at fault, how, and what to do about it."""
         super().__init__(f"{path}: {fault}; {remedy}")
 
 
@@ -93,6 +94,7 @@ def sha256(path: Path) -> str:
 
 
 def _verify(path: Path, expected: str | None) -> None:
+    """Raise `BundleError` unless the file is there and is the one the manifest means."""
     if expected is None:
         raise BundleError(path, f"is not listed in {MANIFEST}")
     try:

@@ -28,6 +28,7 @@ class Encoder:
     """A loaded network. `threads` is the number of cores one call may use."""
 
     def __init__(self, model: Path, threads: int = 1) -> None:
+        """Load `model`. Raises whatever onnxruntime raises for a file it cannot run."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -69,15 +69,18 @@ class Encoded(Protocol):
     """What a tokenizer gives back; only the ids are used."""
 
     @property
-    def ids(self) -> list[int]: ...
+    def ids(self) -> list[int]:
+        """Return the token ids."""
 
 
 class Tokenizer(Protocol):
     """The part of `tokenizers.Tokenizer` that is used here; tests pass a few lines of their own."""
 
-    def encode(self, sequence: str, *, add_special_tokens: bool) -> Encoded: ...
+    def encode(self, sequence: str, *, add_special_tokens: bool) -> Encoded:
+        """Cut a text into pieces."""
 
-    def token_to_id(self, token: str) -> int | None: ...
+    def token_to_id(self, token: str) -> int | None:
+        """Look a piece up."""
 
 
 def excerpt(text: str) -> tuple[str, str]:
@@ -142,6 +145,7 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[npt.NDArray[np.int6
 
 
 def _mark(tokenizer: Tokenizer, name: str) -> int:
+    """Return the id of a special piece, or raise `ValueError` with its name."""
     found = tokenizer.token_to_id(name)
     if found is None:
         raise ValueError(f"the tokenizer has no {name}")

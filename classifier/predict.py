@@ -34,6 +34,7 @@ class Predictor:
     """A loaded classifier. Make it with `load`; `predict` is thread-safe."""
 
     def __init__(self, loaded: bundle.Bundle, threads: int = 1) -> None:
+        """Open a verified bundle and run it once. Raises `bundle.BundleError`."""
         self.digest = loaded.digest
         self.default_threshold = loaded.manifest.default_threshold
         self._calibration = loaded.manifest.calibration
@@ -69,6 +70,7 @@ class Predictor:
 
 
 def _tokenizer(path: Path) -> Tokenizer:
+    """Read the tokenizer, its errors translated."""
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception for a file it cannot read
@@ -76,6 +78,7 @@ def _tokenizer(path: Path) -> Tokenizer:
 
 
 def _encoder(path: Path, threads: int) -> Encoder:
+    """Load the network, its errors translated."""
     try:
         return Encoder(path, threads)
     except Exception as error:  # onnxruntime has some fifteen exception classes, none with a common parent but this

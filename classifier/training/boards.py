@@ -135,6 +135,7 @@ def read_probes(path: Path = PROBES) -> list[tuple[str, str]]:
 
 
 def _ranked(name: str, rows: list[Example], judge: Judge) -> Row:
+    """Rank one source, or a fixed sample of a large one."""
     rows = rows if len(rows) <= LARGEST else random.Random(0).sample(rows, LARGEST)
     prompts = [dataset.plain(example) for example in rows]
     scores = np.array(judge(prompts), dtype=np.float64)
@@ -155,4 +156,5 @@ def _ranked(name: str, rows: list[Example], judge: Judge) -> Row:
 
 
 def _torch_judge(model: Router, tokenizer: Tokenizer, fitted: calibration.Calibration) -> Judge:
+    """Make a judge of a network that is still in torch."""
     return lambda prompts: [calibration.score(row, fitted) for row in fit.judge(model, tokenizer, prompts)]

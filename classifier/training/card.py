@@ -59,6 +59,7 @@ def render(manifest: Manifest, sizes: Mapping[str, int]) -> str:
 
 
 def _bundle(manifest: Manifest, sizes: Mapping[str, int]) -> str:
+    """What it is."""
     made = manifest.provenance
     shape, origin = made["network"], made["base"]
     total = sum(sizes.values()) / 1e6
@@ -80,6 +81,7 @@ def _bundle(manifest: Manifest, sizes: Mapping[str, int]) -> str:
 
 
 def _latency(boards: Mapping[str, Any]) -> str:
+    """How fast it is, and where that was measured."""
     rows = [[row["name"], f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}"] for row in boards["latency"]]
     note = (
         f"Tokenising included, one thread, {boards['machine']} (shared cores). "
@@ -89,6 +91,7 @@ def _latency(boards: Mapping[str, Any]) -> str:
 
 
 def _sides(manifest: Manifest, boards: Mapping[str, Any]) -> str:
+    """Who goes where at the default threshold."""
     rows = [
         [row["source"], row["rows"], _percent(row["cheap"]), row["held_out_rows"], _percent(row["held_out_cheap"])]
         for row in boards["anchors"]
@@ -112,6 +115,7 @@ def _sides(manifest: Manifest, boards: Mapping[str, Any]) -> str:
 
 
 def _ranking(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """One ranking board."""
     lines = [
         [
             row["source"],
@@ -131,6 +135,7 @@ def _ranking(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _calibration(row: Mapping[str, Any]) -> str:
+    """Reliability and task recall."""
     lines = [[f"{predicted:.2f}", f"{actual:.2f}", _percent(share)] for predicted, actual, share in row["reliability"]]
     recall = [[task, _percent(share), count] for task, (share, count) in row["task_recall"].items()]
     return "\n\n".join(
@@ -144,6 +149,7 @@ def _calibration(row: Mapping[str, Any]) -> str:
 
 
 def _parity(parity: Mapping[str, Any]) -> str:
+    """How far int8 strays."""
     names = {
         "fp32_logit_max": "largest logit difference, torch and fp32 ONNX",
         "int8_p_cheap_max": "largest difference of p_cheap, torch and int8",
@@ -158,6 +164,7 @@ def _parity(parity: Mapping[str, Any]) -> str:
 
 
 def _sources(made: Mapping[str, Any]) -> str:
+    """What it was trained on."""
     rows = [[s["name"], s["trained"], s["held_out"], s["licence"]] for s in made["sources"]]
     return f"## Data\n\n{table(['source', 'trained', 'held out', 'licence'], rows)}"
 
@@ -170,8 +177,10 @@ def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _percent(share: float | None) -> str:
+    """A share as a percentage, a dash for none."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _cell(text: str) -> str:
+    """Text that cannot break out of a table cell."""
     return text.replace("|", "\\|").replace("\n", " ")

@@ -20,7 +20,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,7 @@ def read_anchors(path: Path) -> Iterator[Example]:
 
 
 def _measured(row: dict[str, Any], tiers: dict[str, list[str]], group: str, task: str | None) -> Example | None:
+    """Make an example of a row with outcomes; none where a tier has none left."""
     skip = set(row["labels"].get("unparsed", []))
     means = {}
     for tier in ("weak", "strong"):
@@ -166,18 +167,22 @@ def _measured(row: dict[str, Any], tiers: dict[str, list[str]], group: str, task
 
 
 def _mmlu_pro(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
+    """Exam questions; the task goes by subject."""
     return _measured(row, tiers, "mmlu_pro", _MMLU_TASK.get(row["category"]))
 
 
 def _crux(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
+    """What does this function return."""
     return _measured(row, tiers, "zeroeval_crux", "code")
 
 
 def _math_l5(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
+    """Competition maths of the hardest level."""
     return _measured(row, tiers, "zeroeval_math_l5", "math")
 
 
 def _uiuc(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
+    """Ten tasks, a group each, so that each has its own scale."""
     category = row["category"]
     if category == "commongen":  # bare word lists; the models agree no better than chance on them
         return None
@@ -185,27 +190,32 @@ def _uiuc(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
 
 
 def _math_levels(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
+    """Competition maths with a human's level and no outcome."""
     level = row["labels"]["level"]
     group, task = "math_levels", TASKS.index("math")
     return Example(group, row["prompt"], task, p_cheap=MATH_LEVELS[level], difficulty=(2 * level - 1) / 10)
 
 
 def _misguided(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
+    """Trick questions: short, familiar and hard."""
     task, level = TASKS.index("reasoning"), LEVELS["misguided_attention"]
     return Example("misguided_attention", row["prompt"], task, p_cheap=level)
 
 
 def _arena(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
+    """Hard requests of real chat users."""
     return Example("arena_hard_prompts", row["prompt"], p_cheap=LEVELS["arena_hard_prompts"])
 
 
 def _mtbench(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
+    """Conversations; any of their user turns may be read."""
     level, task = MTBENCH.get(row["category"], (0.85, "chat"))
     known = -1 if row["category"] in _REWRITING else TASKS.index(task)
     return Example("mtbench101_prompts", row["prompt"], known, p_cheap=level, turns=tuple(row["turns"]))
 
 
 def _clinc(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
+    """Everyday commands; out-of-scope rows are ordinary small questions of no known task."""
     task = -1 if row["category"] == "oos" else TASKS.index("command")
     return Example("clinc150_intents", row["prompt"], task, p_cheap=LEVELS["clinc150_intents"])
 
@@ -297,8 +307,3 @@ def plain(example: Example) -> Prompt:
 def without_family(examples: Sequence[Example], families: Sequence[str]) -> list[Example]:
     """What is left when whole families are left out."""
     return [example for example in examples if example.family not in families]
-
-
-def anchors_only(path: Path = ANCHORS) -> list[Example]:
-    """The prompts that ship with the repository, for whoever has no data directory."""
-    return [replace(example) for example in read_anchors(path)]

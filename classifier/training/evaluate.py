@@ -61,6 +61,7 @@ def sizes(directory: Path) -> dict[str, int]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description="Measure the classifier and render its card.")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="directory of the outcome files")
     parser.add_argument("--anchors", type=Path, default=dataset.ANCHORS, help="prompts judged for this project")

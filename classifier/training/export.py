@@ -33,14 +33,17 @@ class Graph:
     """Nodes and weights of a network under construction."""
 
     def __init__(self) -> None:
+        """Start empty."""
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
 
     def weight(self, name: str, value: npt.NDArray[Any]) -> str:
+        """Add a constant and return its name."""
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def node(self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
+        """Add an operation and return the name of its output."""
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
@@ -98,6 +101,7 @@ def int8_rows(table: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt
 
 
 def _embed(g: Graph, weights: Weights, *, int8_words: bool) -> str:
+    """Words plus positions, normalised: (1, T, width)."""
     if int8_words:
         table, scales = int8_rows(weights["words.weight"])
         rows = g.node("Gather", [g.weight("words.int8", table), "ids"], "words.rows")
@@ -116,6 +120,8 @@ def _embed(g: Graph, weights: Weights, *, int8_words: bool) -> str:
 
 
 def _layer(g: Graph, weights: Weights, x: str, index: int, heads: int) -> str:
+    """Attention and feed-forward, a residual and a norm after each."""
+
     def named(name: str, value: npt.NDArray[Any]) -> str:
         return g.weight(f"{index}.{name}", value)
 
@@ -138,6 +144,8 @@ def _layer(g: Graph, weights: Weights, x: str, index: int, heads: int) -> str:
 
 
 def _heads(g: Graph, weights: Weights, x: str) -> None:
+    """Mean over tokens, structure beside it, then the heads."""
+
     def gemm(source: str, name: str, output: str) -> str:
         inputs = [source, *(g.weight(f"{name}.{kind}", weights[f"{name}.{kind}"]) for kind in ("weight", "bias"))]
         return g.node("Gemm", inputs, output, transB=1)

@@ -163,6 +163,7 @@ def balance(examples: Sequence[Example]) -> npt.NDArray[np.float64]:
 def _run(
     model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return logits and task logits of many prompts, in their order."""
     ids = [features.token_ids(tokenizer, prompt.text) for prompt in prompts]
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     logits = np.zeros((len(ids), len(HEADS)), np.float32)
@@ -178,6 +179,7 @@ def _run(
 
 
 def _loss(model: Router, batch: Batch, intercepts: Tensor) -> Tensor:
+    """Cross entropy of what is known of each row; unknown targets count nothing."""
     output = model(batch.ids, batch.real, batch.structure)
     shift = torch.cat([intercepts[batch.groups], torch.zeros(len(batch.groups), 1)], 1)
     known = ~torch.isnan(batch.targets)
@@ -198,9 +200,11 @@ def _rate(step: int, knobs: Knobs) -> float:
 
 
 def _nan(value: float | None) -> float:
+    """Return NaN for a missing target."""
     return math.nan if value is None else value
 
 
 def _triple(values: npt.NDArray[np.floating]) -> tuple[float, float, float]:
+    """Return three numbers as the manifest holds them."""
     a, b, c = (round(float(value), 6) for value in values)
     return a, b, c

@@ -43,6 +43,7 @@ class Layer(nn.Module):
     """Self-attention and feed-forward, each with a residual and a norm after it."""
 
     def __init__(self, shape: Shape) -> None:
+        """Make the weights of one layer."""
         super().__init__()
         self.heads = shape.heads
         self.qkv = nn.Linear(shape.width, 3 * shape.width)
@@ -65,6 +66,7 @@ class Router(nn.Module):
     """Token ids and structure in, three logits, a task and an embedding out."""
 
     def __init__(self, shape: Shape) -> None:
+        """Make a network of `shape` with random weights."""
         super().__init__()
         self.shape = shape
         self.words = nn.Embedding(shape.vocabulary, shape.width)

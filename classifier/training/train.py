@@ -150,6 +150,7 @@ def shares(logits: Any, examples: Sequence[Example], fitted: Calibration, thresh
 
 
 def _task_accuracy(model: Router, tokenizer: Tokenizer, held: Sequence[Example]) -> float:
+    """Return the share of held-out rows whose task is recognised, sources balanced."""
     known = [example for example in held if example.task >= 0]
     weights = fit.balance(known)
     found = fit.judge_tasks(model, tokenizer, [dataset.plain(example) for example in known])
@@ -160,6 +161,7 @@ def _task_accuracy(model: Router, tokenizer: Tokenizer, held: Sequence[Example])
 def _export(
     model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt], fitted: Calibration, threshold: float, made: Path
 ) -> dict[str, Any]:
+    """Write both ONNX files and the tokenizer into `made`, and measure parity."""
     fp32, int8 = made / "router.fp32.onnx", made / bundle.MODEL
     export.write_onnx(model, fp32, int8=False)
     export.write_onnx(model, int8, int8=True)
@@ -184,6 +186,7 @@ def _reference(model: Router, tokenizer: Tokenizer) -> list[dict[str, Any]]:
 def _provenance(
     model: Router, training: Sequence[Example], held: Sequence[Example], knobs: fit.Knobs
 ) -> dict[str, Any]:
+    """Say where this network comes from. No paths: the manifest travels."""
     trained, kept = (Counter(example.group for example in part) for part in (training, held))
     sources = [
         {"name": name, "licence": LICENCES.get(name.split(":")[0], "unknown"), "trained": count, "held_out": kept[name]}
@@ -202,6 +205,7 @@ def _provenance(
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description="Train the classifier and write its bundle.")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="directory of the outcome files")
     parser.add_argument("--anchors", type=Path, default=dataset.ANCHORS, help="prompts judged for this project")

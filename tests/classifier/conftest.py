@@ -167,6 +167,7 @@ _SOURCES: dict[str, dict[str, Any]] = {
 
 
 def _row(source: str, number: int, row: dict[str, Any]) -> dict[str, Any]:
+    """Make one row of a made-up source."""
     made = {"id": f"{source}/{number}", "source": source, "outcomes": {}, "labels": {}, **row}
     made["prompt"] = row["prompt"].replace("{n}", str(number))
     if row.get("measured"):

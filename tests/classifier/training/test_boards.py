@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 
 from classifier.predict import Predictor
-from classifier.training import boards, fit
+from classifier.training import boards, dataset, fit
 from classifier.training.dataset import Example
 from classifier.training.model import Router, Shape
 from tests.classifier.conftest import Tiny
@@ -84,12 +84,10 @@ def test_probes_are_counted_and_the_wrong_ones_shown(predictor: Predictor, tmp_p
 
 def test_shipped_probes_are_well_formed() -> None:
     """About as many of each side, none twice, none of them trained on."""
-    from classifier.training import dataset
-
     probes = boards.read_probes()
     sides = [side for side, _ in probes]
 
     assert set(sides) == {"cheap", "premium"}
     assert abs(sides.count("cheap") - sides.count("premium")) <= 6
     assert len({text for _, text in probes}) == len(probes) >= 40
-    assert not {text for _, text in probes} & {example.text for example in dataset.anchors_only()}
+    assert not {text for _, text in probes} & {example.text for example in list(dataset.read_anchors(dataset.ANCHORS))}
