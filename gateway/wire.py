@@ -84,7 +84,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
         """Return the body with the model's name exchanged and every other value's bytes as they came."""
         if name == self.model:
             return self.raw
-        fields: dict[str, msgspec.Raw] = _fields.decode(self.raw)
+        try:
+            fields: dict[str, msgspec.Raw] = _fields.decode(self.raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _unreadable(error) from None       # the name of a field that `decode` skipped is not UTF-8
         fields["model"] = msgspec.Raw(msgspec.json.encode(name))
         return msgspec.json.encode(fields)
 
@@ -99,10 +102,8 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         body = _body.decode(raw)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The body is not valid JSON: {error}. Send one JSON object in UTF-8.") from None
-    except RecursionError:
-        raise BadRequest("The body is nested too deeply to be read. Send a flatter JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(error) from None
     if not body.messages:
         raise BadRequest("`messages` is empty: send at least one message.", param="messages")
     return ChatRequest(
@@ -118,6 +119,12 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         rung=headers.get(RUNG_HEADER),
         session=headers.get(SESSION_HEADER),
     )
+
+
+def _unreadable(error: Exception) -> BadRequest:
+    if isinstance(error, RecursionError):
+        return BadRequest("The body is nested too deeply to be read. Send a flatter JSON object.")
+    return BadRequest(f"The body is not valid JSON: {error}. Send one JSON object in UTF-8.")
 
 
 def _invalid(message: str) -> BadRequest:
