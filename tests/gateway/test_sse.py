@@ -122,8 +122,8 @@ def test_a_closed_parser_starts_anew() -> None:
     [
         (b"", True), (b"\r", True), (b"\n", True), (b"data: a\n\n", True), (b"data: a\r\n\r\n", True),
         (b": ping\n", True), (b"data: a\n\n: ping\n\n", True), (b"event: x\n\n", True), (b"data: a\n\r", False),
-        (b"data: a", False), (b"data: a\r", False), (b"data: a\n", False), (b"data: a\r\n", False), (b"event: x\n", False),
-        (b"data\n", False), (b": pin", False), (b"d", False), (b"data: a\n\nd", False),
+        (b"data: a", False), (b"data: a\r", False), (b"data: a\n", False), (b"data: a\r\n", False),
+        (b"event: x\n", False), (b"data\n", False), (b": pin", False), (b"d", False), (b"data: a\n\nd", False),
     ],
 )
 def test_between_events(stream: bytes, *, between: bool) -> None:

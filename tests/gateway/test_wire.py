@@ -14,7 +14,7 @@ from gateway import wire
 from gateway.errors import BadRequest
 from gateway.wire import ChatRequest, Message
 
-STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
+STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=100)
 HELLO = {"role": "user", "content": "hello"}
 PIXEL = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
 DEEP = b"[" * 200_000 + b"]" * 200_000
@@ -166,7 +166,7 @@ def test_arbitrary_bytes(raw: bytes) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=4,
 )
 
 
