@@ -163,7 +163,7 @@ class Router:
             return route.ladder[-1], Reason.SAFE_DEFAULT, f"no verdict ({cause}): the top of the ladder"
         rung = _rung_for(verdict.p_cheap, threshold, len(route.ladder))
         sticky = verdict.source is Source.SESSION
-        why = f"p_cheap {verdict.p_cheap:.3f} {'≥' if rung == 0 else '<'} threshold {threshold:g}"
+        why = f"p_cheap {verdict.p_cheap:.3f} {'≥' if verdict.p_cheap >= threshold else '<'} threshold {threshold:g}"
         return route.ladder[rung], Reason.STICKY if sticky else Reason.LEARNED, why
 
     def _fit(self, request: ChatRequest, models: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -217,8 +217,8 @@ def _rung_for(p_cheap: float, threshold: float, rungs: int) -> int:
     With two rungs this is the threshold itself. With three, the middle one answers from half the threshold on.
     Threshold 0 always gives the cheapest, 1.01 never.
     """
-    steps = rungs - 1
-    return next((k for k in range(steps) if p_cheap >= threshold * (steps - k) / steps), steps)
+    steps = rungs - 1       # the brackets below: the first step is the threshold itself, to the last digit
+    return next((k for k in range(steps) if p_cheap >= threshold * ((steps - k) / steps)), steps)
 
 
 def _pinned(rung: str, ladder: Sequence[str]) -> str:
