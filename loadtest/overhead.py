@@ -100,6 +100,7 @@ def requests(prompts: Callable[[int], list[str]], count: int) -> Work:
     """Whole answers over a few connections. `prompts` is asked for as many as needed."""
 
     async def work(url: str, model: str) -> tuple[Tally, int]:
+        """One round on one side."""
         bodies = [driver.request(prompt, model) for prompt in prompts(count)]
         return await driver.whole(url, bodies, CONNECTIONS), count
 
@@ -110,6 +111,7 @@ def streams(options: Options, reads: list[float]) -> Work:
     """Paced streams. Notes in `reads` how many reads a chunk took at the driver: 1.0 = none was lumped."""
 
     async def work(url: str, model: str) -> tuple[Tally, int]:
+        """One round on one side."""
         # Role, tokens, the finish reason, [DONE]: each a chunk of its own.
         chunks = options.streams * (options.chunks + 3)
         tally = await driver.streams(url, driver.request(PROMPT, model, stream=True), options.streams)

@@ -11,7 +11,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -95,36 +94,25 @@ def pinned(to: frozenset[int] | None) -> Iterator[None]:
 @contextlib.contextmanager
 def mock(*arguments: str, on: frozenset[int] | None = None) -> Iterator[Server]:
     """The mock provider, with command line dials such as "--ttft-ms", "50"."""
-    port = free_port()
-    command = [sys.executable, "-m", "loadtest.mock_upstream", "--port", str(port), *arguments]
-    with _started("mock", command, port, "/v1/models", on=on) as server:
+    command = [sys.executable, "-m", "loadtest.mock_upstream", "--port", "0", *arguments]
+    with _started("mock", command, "/v1/models", on=on) as server:
         yield server
 
 
 @contextlib.contextmanager
 def gateway(upstream: str, *, config: Path = CONFIG, on: frozenset[int] | None = None) -> Iterator[Server]:
     """Thriftgate in front of the provider at `upstream` (a base URL that ends in /v1)."""
-    port = free_port()
-    command = [sys.executable, "-m", "gateway", "serve", "-c", str(config), "--port", str(port)]
-    with _started("gateway", command, port, "/readyz", on=on, env={"MOCK_URL": upstream}) as server:
+    command = [sys.executable, "-m", "gateway", "serve", "-c", str(config), "--port", "0"]
+    with _started("gateway", command, "/readyz", on=on, env={"MOCK_URL": upstream}) as server:
         yield server
 
 
 @contextlib.contextmanager
 def relay(upstream: str, *, on: frozenset[int] | None = None) -> Iterator[Server]:
     """The bare aiohttp relay in front of the provider at `upstream`."""
-    port = free_port()
-    command = [sys.executable, "-m", "loadtest.bare_relay", "--upstream", upstream, "--port", str(port)]
-    with _started("bare relay", command, port, "/readyz", on=on) as server:
+    command = [sys.executable, "-m", "loadtest.bare_relay", "--upstream", upstream, "--port", "0"]
+    with _started("bare relay", command, "/readyz", on=on) as server:
         yield server
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(reached: Callable[[], bool], timeout_s: float, *, every_s: float = 0.005) -> None:
@@ -137,7 +125,9 @@ def wait_until(reached: Callable[[], bool], timeout_s: float, *, every_s: float 
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether GET on the loopback says 200."""
+    """Whether GET on the loopback says 200. Port 0 = not yet known."""
+    if not port:
+        return False
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)
@@ -163,7 +153,6 @@ def receipts(server: Server) -> list[dict[str, Any]]:
 def _started(
     name: str,
     command: Sequence[str],
-    port: int,
     ready_path: str,
     *,
     on: frozenset[int] | None,
@@ -175,13 +164,22 @@ def _started(
         with pinned(on), output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **(env or {})})
         try:
-            wait_until(lambda: process.poll() is not None or answers(port, ready_path), _READY_S)
+            wait_until(lambda: process.poll() is not None or answers(_port(output), ready_path), _READY_S)
             if process.poll() is not None:
                 raise RuntimeError(f"{name} ended with {process.returncode}: {errors.read_text()[-2000:]}")
-            url = f"http://127.0.0.1:{port}/v1"
+            url = f"http://127.0.0.1:{_port(output)}/v1"
             yield Server(name, process.pid, url, output, time.monotonic() - begun)
         finally:
             _stop(process)
+
+
+def _port(output: Path) -> int:
+    """The port that a server of ours says it listens on; 0 = it has not said so yet.
+
+    They choose it themselves (`--port 0`): a port that is picked for them may be gone by the time they take it.
+    """
+    said = re.search(r"on http://127\.0\.0\.1:(\d+)/v1\n|\"port\":\s?(\d+)[,}].*\n", output.read_text(errors="replace"))
+    return int(said[1] or said[2]) if said else 0
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -112,6 +112,7 @@ async def ask_all(base_url: str, items: Sequence[Item], at_once: int) -> list[Se
     seats = asyncio.Semaphore(at_once)
 
     async def seated(sdk: openai.AsyncOpenAI, item: Item) -> Seen:
+        """One answer, when there is a seat."""
         async with seats:
             return await ask(sdk, item)
 

@@ -66,10 +66,12 @@ async def test_it_runs_as_a_command(mock: MockUpstream, http: aiohttp.ClientSess
     """As the bench starts it."""
 
     def start_and_stop() -> str:
+        """In a thread, because starting blocks."""
         with processes.relay(mock.base_url) as server:
             return asyncio.run_coroutine_threadsafe(ask(server.base_url), loop).result(20)
 
     async def ask(url: str) -> str:
+        """What the relay says the models are."""
         async with http.get(f"{url}/models") as response:
             return str((await response.json())["object"])
 

@@ -50,6 +50,7 @@ async def test_waiting_ends_with_the_event() -> None:
     journal = Journal(keep=9)
 
     async def live() -> None:
+        """A call's whole life."""
         journal.begin(one := call())
         await asyncio.sleep(0)
         journal.wrote(one, b"x")

@@ -182,6 +182,7 @@ async def test_each_place_of_a_dial_beats_the_one_before(mock: MockUpstream, htt
     """Global, model, name, body."""
 
     async def tokens(name: str = "mock-cheap", **dials: object) -> int:
+        """How many tokens the answer has."""
         received = await read(http, mock, model=name, **({"mock": dials} if dials else {}))
         return received.count(b'"content":') - 1
 
@@ -224,6 +225,7 @@ async def test_error_and_fault_rates_are_shares(http: aiohttp.ClientSession) -> 
     """Seeded: the same calls fail in every run."""
 
     async def run() -> list[str]:
+        """How forty calls ended."""
         async with MockUpstream(dials=Dials(error_rate=0.3, fault="end", fault_rate=0.5, seed=4)) as mock:
             for _ in range(40):
                 async with http.post(f"{mock.base_url}/chat/completions", json=body()) as response:

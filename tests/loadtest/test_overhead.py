@@ -30,6 +30,7 @@ def test_cpu_is_the_servers_own() -> None:
     """A server that does nothing costs nothing, however long the work takes elsewhere."""
 
     async def elsewhere() -> tuple[Tally, int]:
+        """CPU time spent in this process."""
         until = time.process_time() + 0.2
         while time.process_time() < until:
             pass

@@ -52,10 +52,9 @@ def test_a_server_that_ignores_the_request_to_end_is_killed(monkeypatch: pytest.
     """SIGKILL after the grace period."""
     monkeypatch.setattr(processes, "_STOP_S", 0.05)
     deaf = "import signal,sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    serve = "import http.server as h; h.HTTPServer(('127.0.0.1', int(sys.argv[1])), h.SimpleHTTPRequestHandler)"
-    port = processes.free_port()
-    command = [sys.executable, "-c", f"{deaf}{serve}.serve_forever()", str(port)]
-    with processes._started("deaf", command, port, "/", on=None) as server:
+    serve = "import http.server as h; s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n"
+    say = "print(f'on http://127.0.0.1:{s.server_port}/v1', flush=True); s.serve_forever()"
+    with processes._started("deaf", [sys.executable, "-c", deaf + serve + say], "/", on=None) as server:
         pass
 
     assert gone(server.pid)
