@@ -6,6 +6,7 @@ the pools.
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,9 @@ from gateway.router import Router
 from gateway.upstream import pool
 
 NEVER_CHEAP = 1.01
+# How long a busy event loop may keep the classifier's thread waiting for the interpreter. Python's default of 5 ms is
+# most of the classifier's deadline.
+SWITCH_S = 0.0005
 
 log = structlog.get_logger()
 
@@ -98,6 +102,7 @@ async def create(config: Config, write: Callable[[dict[str, Any]], None] = write
 
 async def serve(config: Config, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return."""
+    sys.setswitchinterval(SWITCH_S)
     gateway = await create(config)
     runner = web.AppRunner(gateway.application, handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
@@ -111,6 +116,8 @@ async def serve(config: Config, host: str, port: int) -> None:
     log.info("listening", host=address[0], port=address[1], ready=not gateway.faults, keys=len(config.keys))
     await stop.wait()
     await site.stop()
+    if runner.server is not None:
+        runner.server.pre_shutdown()        # idle connections close now, busy ones after their answer
     await gateway.drain()
     await runner.cleanup()
     await gateway.close()

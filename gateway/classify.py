@@ -1,15 +1,21 @@
 """The classifier's place on the path: a thread, a deadline, a cache. It has a deadline, not an error.
 
-Whatever happens to it (not loaded, slow, flooded, raising), the request goes on at once with the session's last verdict
-or none, and the verdict says why. A late verdict is not lost: it is in the cache when the prompt comes again. Verdicts
-are kept by a hash of what the classifier reads; prompt text is not kept.
+Whatever happens to it (not loaded, slow, flooded, raising), the request goes on at once with the session's last
+verdict or none, and the verdict says why. In a burst the shortest prompts are judged first: most verdicts come in
+time that way, and long prompts, which cost the most to judge, are the likeliest to go to the safe rung anyway. One
+whose requester has given up is not begun; one that was begun is kept for when the prompt comes again. Verdicts are
+kept by a hash of what the classifier reads; prompt text is not kept.
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from itertools import count
+from queue import PriorityQueue
+from threading import Thread
+from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -43,7 +49,7 @@ class Classify:
         self._cache: _Recent[bytes, Verdict] = _Recent(config.cache_entries)
         self._sessions: _Recent[tuple[str, str], Verdict] = _Recent(SESSIONS)
         self._running: dict[bytes, asyncio.Future[Verdict]] = {}
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="classifier")
+        self._worker = _ShortestFirst()
         self.predictor: Predicts | None = None
 
     def __repr__(self) -> str:
@@ -62,8 +68,8 @@ class Classify:
         return verdict
 
     def close(self) -> None:
-        """Stop the worker; what it is computing is dropped."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        """Stop the worker; what waits for it is dropped."""
+        self._worker.stop()
 
     async def _verdict(self, prompt: Prompt) -> Verdict:
         key = _key(prompt)
@@ -81,23 +87,32 @@ class Classify:
         return running.result() if done else Verdict(Source.LATE)
 
     def _start(self, predictor: Predicts, prompt: Prompt, key: bytes) -> "asyncio.Future[Verdict]":
-        def work() -> Verdict:
-            try:
-                said = predictor.predict(prompt)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the request must go on without a verdict
-                self._on_failure(error)
-                return Verdict(Source.FAILED)
-            return Verdict(Source.CLASSIFIER, said.score, said.p_cheap, said.task)
+        loop = asyncio.get_running_loop()
+        running: asyncio.Future[Verdict] = loop.create_future()
+        give_up = monotonic() + self._deadline_s
 
-        running = asyncio.get_running_loop().run_in_executor(self._worker, work)
+        def work() -> None:
+            verdict = Verdict(Source.LATE) if monotonic() > give_up else self._ask(predictor, prompt)
+            with contextlib.suppress(RuntimeError):        # the loop was closed in the meantime: nobody waits any more
+                loop.call_soon_threadsafe(self._finished, key, running, verdict)
+
         self._running[key] = running
-        running.add_done_callback(lambda done: self._finished(key, done))
+        self._worker.submit(len(prompt.text), work)
         return running
 
-    def _finished(self, key: bytes, done: "asyncio.Future[Verdict]") -> None:
-        self._running.pop(key, None)
-        if not done.cancelled() and done.result().p_cheap is not None:
-            self._cache.put(key, msgspec.structs.replace(done.result(), source=Source.CACHE))
+    def _ask(self, predictor: Predicts, prompt: Prompt) -> Verdict:
+        try:
+            said = predictor.predict(prompt)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request must go on without a verdict
+            self._on_failure(error)
+            return Verdict(Source.FAILED)
+        return Verdict(Source.CLASSIFIER, said.score, said.p_cheap, said.task)
+
+    def _finished(self, key: bytes, running: "asyncio.Future[Verdict]", verdict: Verdict) -> None:
+        del self._running[key]
+        if verdict.p_cheap is not None:
+            self._cache.put(key, msgspec.structs.replace(verdict, source=Source.CACHE))
+        running.set_result(verdict)
 
 
 def prompt_of(request: ChatRequest) -> Prompt:
@@ -112,6 +127,27 @@ def _key(prompt: Prompt) -> bytes:
     head, tail = excerpt(prompt.text)
     shape = (len(prompt.text), prompt.text.count("\n"), prompt.turns, prompt.tools, prompt.images)
     return blake2b(f"{shape}{head}\0{tail}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class _ShortestFirst:
+    """One thread that does the smallest waiting job first."""
+
+    def __init__(self) -> None:
+        self._jobs: PriorityQueue[tuple[int, int, Callable[[], None] | None]] = PriorityQueue()
+        self._number = count()              # first come, first served among equals
+        Thread(target=self._work, name="classifier", daemon=True).start()
+
+    def submit(self, size: int, job: Callable[[], None]) -> None:
+        """Add a job; it must not raise."""
+        self._jobs.put((size, next(self._number), job))
+
+    def stop(self) -> None:
+        """End the thread after the job at hand."""
+        self._jobs.put((-1, next(self._number), None))
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()[2]) is not None:
+            job()
 
 
 class _Recent(Generic[K, V]):

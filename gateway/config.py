@@ -46,6 +46,12 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A section: unknown keys refuse to start."""
 
 
+def _refuse(expected: Mapping[str, bool]) -> None:
+    """Raise for all the expectations that are not met, which are those that are true here."""
+    if any(expected.values()):
+        raise ValueError("Expected " + ", and ".join(what for what, wrong in expected.items() if wrong))
+
+
 class Deadlines(_Strict, frozen=True):
     """How long a call may take, in milliseconds, each phase apart."""
 
@@ -55,9 +61,9 @@ class Deadlines(_Strict, frozen=True):
     total_ms: int = 600_000             # the whole call
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"Expected milliseconds above 0 for `{name}`")
+        wrong = [name for name in self.__struct_fields__ if getattr(self, name) <= 0]
+        if wrong:
+            raise ValueError(f"Expected milliseconds above 0 for `{'`, `'.join(wrong)}`")
 
 
 class UpstreamConfig(_Strict, frozen=True):
@@ -69,10 +75,11 @@ class UpstreamConfig(_Strict, frozen=True):
     slots: int = 512                    # calls in flight at once; beyond it the next target is tried
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError("Expected `base_url` to start with http:// or https://")
-        if self.slots < 1:
-            raise ValueError("Expected `slots` of at least 1")
+        wrong = {
+            "`base_url` to start with http:// or https://": not self.base_url.startswith(("http://", "https://")),
+            "`slots` of at least 1": self.slots < 1,
+        }
+        _refuse(wrong)
 
 
 class ModelConfig(_Strict, frozen=True):
@@ -124,10 +131,11 @@ class RouteConfig(_Strict, frozen=True):
     rules: list[Rule] = []
 
     def __post_init__(self) -> None:
-        if not self.ladder:
-            raise ValueError("Expected `ladder` to name at least one model, cheapest first")
-        if self.threshold is not None and not 0 <= self.threshold <= 1.01:
-            raise ValueError("Expected `threshold` from 0 (always cheap) to 1.01 (never)")
+        _refuse({
+            "`ladder` to name at least one model, cheapest first": not self.ladder,
+            "`ladder` to name each model once": len(set(self.ladder)) < len(self.ladder),
+            "`threshold` from 0 (always cheap) to 1.01 (never)": not 0 <= (self.threshold or 0) <= 1.01,
+        })
 
 
 class KeyConfig(_Strict, frozen=True):
@@ -185,15 +193,16 @@ def parse(text: str, environment: Mapping[str, str]) -> Config:
     faults: list[Fault] = []
     tree = _tree(text)
     tree = {key: _substituted(value, str(key), environment, faults) for key, value in tree.items()}
-    for key in tree.keys() - (_TABLES.keys() | _SECTIONS.keys()):
+    for key in (key for key in tree if key not in _TABLES and key not in _SECTIONS):
         hint = closest(str(key), [*_TABLES, *_SECTIONS])
         faults.append(Fault(str(key), "is not a section", hint or f"sections are {', '.join([*_TABLES, *_SECTIONS])}"))
     tables = {name: _table(tree, name, kind, faults) for name, kind in _TABLES.items()}
     sections = {
-        name: Section(name, tree.get(name) or {}, kind, _decode_secret).read(faults) for name, kind in _SECTIONS.items()
+        name: Section(name, {} if tree.get(name) is None else tree[name], kind, _decode_secret).read(faults)
+        for name, kind in _SECTIONS.items()
     }
-    if not faults:
-        _check_references(tables, faults)
+    names = {name: list(map(str, tree[name])) if isinstance(tree.get(name), dict) else [] for name in _TABLES}
+    _check_references(tables, names, faults)
     if faults:
         raise ConfigError(faults)
     return Config(
@@ -250,24 +259,28 @@ def _decode_secret(kind: type, value: Any) -> Any:
     raise ValueError("Expected a key as text")
 
 
-def _check_references(tables: dict[str, dict[str, Any]], faults: list[Fault]) -> None:
-    """Every name that points at something must find it, and no two things may answer to one name."""
+def _check_references(tables: dict[str, dict[str, Any]], names: dict[str, list[str]], faults: list[Fault]) -> None:
+    """Every name that points at something must find it, and no two things may answer to one name.
+
+    `names` has the entries that could not be read as well: what points at them is not at fault.
+    """
     models, routes = tables["models"], tables["routes"]
-    taken = dict.fromkeys(models, "a model")
+    taken = dict.fromkeys(names["models"], "a model")
+    keys = tables["keys"] if len(routes) == len(names["routes"]) else {}     # else not every alias is known
     for name, route in routes.items():
         for path, public in [(f"routes.{name}", name), *((f"routes.{name}.aliases", a) for a in route.aliases)]:
             if public in taken:
                 faults.append(Fault(path, f"{public!r} is already the name of {taken[public]}", "choose another name"))
             taken[public] = f"route {name!r}"
     references = [
-        *((f"models.{name}.upstream", model.upstream, "upstream", tables["upstreams"])
+        *((f"models.{name}.upstream", model.upstream, "upstream", names["upstreams"])
           for name, model in models.items()),
-        *((f"routes.{name}.ladder[{i}]", rung, "model", models)
+        *((f"routes.{name}.ladder[{i}]", rung, "model", names["models"])
           for name, route in routes.items() for i, rung in enumerate(route.ladder)),
-        *((f"routes.{name}.rules[{i}].use", rule.use, "model", models)
+        *((f"routes.{name}.rules[{i}].use", rule.use, "model", names["models"])
           for name, route in routes.items() for i, rule in enumerate(route.rules)),
         *((f"keys.{name}.models[{i}]", allowed, "model or route", taken)
-          for name, key in tables["keys"].items() for i, allowed in enumerate(key.models or ())),
+          for name, key in keys.items() for i, allowed in enumerate(key.models or ())),
     ]
     for path, name, what, among in references:
         if name not in among:

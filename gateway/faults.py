@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_GONE = object()        # in the place of a list item that was taken out, so that the others keep their number
 
 
 class Fault(NamedTuple):
@@ -52,33 +54,67 @@ class Section(NamedTuple):
         value, clean = self.value, True
         while True:
             try:
-                read = msgspec.convert(value, self.kind, dec_hook=self.dec_hook)
+                read = msgspec.convert(_left(value), self.kind, dec_hook=self.dec_hook)
             except msgspec.ValidationError as error:
                 clean = False
                 what, _, where = str(error).partition(" - at `")
                 steps = [key or int(index) for key, index in _STEP.findall(where.removesuffix("`").removeprefix("$"))]
-                unknown = re.match(r"Object contains unknown field `(.*)`", what)
-                if unknown:
-                    steps.append(unknown[1])
-                faults.append(self._fault(what, steps, unknown=unknown is not None))
-                value = _without(value, steps)
+                steps = _in_the_file(steps, value)
+                known = {fault.path for fault in faults}      # a wrong value that was taken out is not missing
+                faults.extend(fault for fault in self._faults(what, steps, value) if fault.path not in known)
+                unknown = _UNKNOWN.match(what)
+                value = _without(value, [*steps, unknown[1]] if unknown else steps)
                 if value is None:
                     return None
             else:
                 return read if clean else None
 
-    def _fault(self, what: str, steps: list[str | int], *, unknown: bool) -> Fault:
+    def _faults(self, what: str, steps: list[str | int], value: Any) -> list[Fault]:
         path = self.path + "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps)
-        if unknown:
-            fields = _fields_at(self.kind, steps[:-1])
-            hint = closest(str(steps[-1]), fields) or f"known here: {', '.join(fields)}"
-            return Fault(path, "is not a setting", hint)
-        missing = re.match(r"Object missing required field `(.*)`", what)
-        if missing:
-            return Fault(f"{path}.{missing[1]}", "is missing", "it has no default; add it")
+        struct = _struct_at(self.kind, steps)
+        fields = struct.fields if struct else ()
+        if unknown := _UNKNOWN.match(what):
+            known = [field.encode_name for field in fields]
+            hint = closest(unknown[1], known) or f"known here: {', '.join(known)}"
+            return [Fault(f"{path}.{unknown[1]}", "is not a setting", hint)]
+        if what.startswith("Object missing required field"):
+            there = _at(value, steps)
+            missing = [field.encode_name for field in fields if field.required and field.encode_name not in there]
+            return [Fault(f"{path}.{name}", "is missing", "it has no default; add it") for name in missing]
         if path.endswith(".dialect"):
-            return Fault(path, what.lower(), "only `openai` is spoken so far; most providers have an endpoint for it")
-        return Fault(path, what, "see the configuration section of the README")
+            return [
+                Fault(path, what.lower(), "only `openai` is spoken so far; most providers have an endpoint for it")
+            ]
+        return [Fault(path, what, "see the configuration section of the README")]
+
+
+def _left(value: Any) -> Any:
+    """Return `value` without the list items that were taken out."""
+    if isinstance(value, dict):
+        return {key: _left(inner) for key, inner in value.items()}
+    return [_left(item) for item in value if item is not _GONE] if isinstance(value, list) else value
+
+
+def _in_the_file(steps: list[str | int], value: Any) -> list[str | int]:
+    """Return `steps` with list items counted as in the file, those that were taken out among them."""
+    found: list[str | int] = []
+    for step in steps:
+        here = _at(value, found)
+        left = [i for i, item in enumerate(here) if item is not _GONE] if isinstance(here, list) else []
+        found.append(left[step] if isinstance(step, int) and step < len(left) else step)
+    return found
+
+
+def _at(value: Any, steps: list[str | int]) -> Any:
+    """Return the part of `value` at `steps`, an empty one where there is none."""
+    for step in steps:
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return {}
+    return value
 
 
 def _without(value: Any, steps: list[str | int]) -> Any:
@@ -92,20 +128,23 @@ def _without(value: Any, steps: list[str | int]) -> Any:
         return others if inner is None else {**others, head: inner}
     if isinstance(value, list) and isinstance(head, int) and head < len(value):
         inner = _without(value[head], rest) if rest else None
-        return value[:head] + ([] if inner is None else [inner]) + value[head + 1:]
+        return [*value[:head], _GONE if inner is None else inner, *value[head + 1:]]
     return None
 
 
-def _fields_at(kind: Any, steps: list[str | int]) -> list[str]:
-    """Return the settings that the struct at `steps` below `kind` knows."""
-    info = msgspec.inspect.type_info(kind)
+def _struct_at(kind: Any, steps: list[str | int]) -> msgspec.inspect.StructType | None:
+    """Return the struct at `steps` below `kind`, if there is one."""
+    info = _struct(msgspec.inspect.type_info(kind))
     for step in steps:
-        if isinstance(info, msgspec.inspect.UnionType):
-            info = next((t for t in info.types if isinstance(t, msgspec.inspect.StructType)), info)
         if isinstance(step, int) and isinstance(info, msgspec.inspect.ListType):
-            info = info.item_type
+            info = _struct(info.item_type)
         elif isinstance(info, msgspec.inspect.StructType):
-            info = next(field.type for field in info.fields if field.name == step)
+            info = _struct(next((field.type for field in info.fields if field.name == step), msgspec.inspect.AnyType()))
+    return info if isinstance(info, msgspec.inspect.StructType) else None
+
+
+def _struct(info: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """Return the struct of a union, and any other type as it is."""
     if isinstance(info, msgspec.inspect.UnionType):
-        info = next((t for t in info.types if isinstance(t, msgspec.inspect.StructType)), info)
-    return [field.encode_name for field in info.fields] if isinstance(info, msgspec.inspect.StructType) else []
+        return next((t for t in info.types if isinstance(t, msgspec.inspect.StructType)), info)
+    return info

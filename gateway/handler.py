@@ -119,19 +119,19 @@ class Handler:
             try:
                 lease = model.pool.lease()
             except GatewayError as error:
-                attempt.error, refusal = error.message, _more_telling(refusal, error)
+                attempt.ended, attempt.error, refusal = clock(), error.message, _more_telling(refusal, error)
                 continue
             with lease:
                 try:
                     answer = await lease.send(model, request.body_for(model.upstream_name), stream=request.stream)
                 except GatewayError as error:
-                    attempt.error = error.message
+                    attempt.ended, attempt.error = clock(), error.message
                     attempt.status = getattr(error, "upstream_status", None)
                     if not error.retryable:
                         raise
                     refusal = _more_telling(refusal, error)
                     continue
-                attempt.first_byte, attempt.status = clock(), answer.status
+                attempt.ended, attempt.status = clock(), answer.status
                 yield answer        # outside the try: an error while relaying must never start another attempt
                 return
         raise refusal

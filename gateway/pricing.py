@@ -20,10 +20,9 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache_write: float | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1e6:
-                raise ValueError(f"Expected dollars per million tokens for `{name}`, from 0 to 1,000,000")
+        wrong = [name for name in self.__struct_fields__ if not 0 <= (getattr(self, name) or 0) < 1e6]
+        if wrong:
+            raise ValueError(f"Expected dollars per million tokens for `{'`, `'.join(wrong)}`, from 0 to 1,000,000")
 
 
 class Usage(NamedTuple):

@@ -28,7 +28,7 @@ class Attempt(msgspec.Struct):
 
     model: str
     started: float
-    first_byte: float | None = None
+    ended: float | None = None       # its first byte was here, or it had failed
     status: int | None = None
     error: str | None = None
 
@@ -93,8 +93,7 @@ class Receipt:
 
     def upstream_wait_s(self) -> float:
         """Return how long upstreams were waited for before the first byte, in seconds, over all attempts."""
-        end = self.first_byte
-        return sum((a.first_byte or end or a.started) - a.started for a in self.attempts)
+        return sum((attempt.ended or attempt.started) - attempt.started for attempt in self.attempts)
 
     def close(self, now: float) -> "Receipt":
         """Stamp the end. What was not booked by then is our fault and says so."""
@@ -124,7 +123,7 @@ class Receipt:
             "error": self.error,
             "finish": self.finish,
             "attempts": [
-                {"model": a.model, "status": a.status, "ttft_ms": _ms(a.started, a.first_byte), "error": a.error}
+                {"model": a.model, "status": a.status, "wait_ms": _ms(a.started, a.ended), "error": a.error}
                 for a in self.attempts
             ],
             "classify_ms": _ms(self.decoded, self.classified),

@@ -85,7 +85,7 @@ async def _demo(port: int, *, stay: bool) -> None:
     base = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as log:
         async with (
-            _process("loadtest.mock_upstream", "--port", str(mock_port), log=log),
+            _process("loadtest.mock_upstream", "--realistic", "--port", str(mock_port), log=log),
             _process("gateway", "serve", "-c", str(file), "--port", str(port), log=log, MOCK_URL=mock_url) as gateway,
             aiohttp.ClientSession() as session,
         ):

@@ -142,6 +142,7 @@ class Lease:
         )
         if response.status >= 300 and response.status not in CALLERS_FAULT:
             raise await _refusal(response, self._pool.name)
+        stream = stream and response.status < 300      # a caller's fault comes as one JSON object
         first = await (response.content.readany() if stream else response.read())
         if stream and not first:
             raise Unreachable(f"Upstream {self._pool.name!r} ended its answer before it began.")
