@@ -192,7 +192,10 @@ def parse(text: str, environment: Mapping[str, str]) -> Config:
     """Check the text, with `${NAME}` taken from `environment`; raise ConfigError with every fault."""
     faults: list[Fault] = []
     tree = _tree(text)
-    tree = {key: _substituted(value, str(key), environment, faults) for key, value in tree.items()}
+    try:
+        tree = {key: _substituted(value, str(key), environment, faults) for key, value in tree.items()}
+    except RecursionError:
+        raise ConfigError([Fault("(file)", "contains itself", "take the alias out of its own anchor")]) from None
     for key in (key for key in tree if key not in _TABLES and key not in _SECTIONS):
         hint = closest(str(key), [*_TABLES, *_SECTIONS])
         faults.append(Fault(str(key), "is not a section", hint or f"sections are {', '.join([*_TABLES, *_SECTIONS])}"))

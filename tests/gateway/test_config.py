@@ -1,0 +1,528 @@
+"""The configuration: the documented example to the letter, every fault in one run, secrets that stay secret."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import config
+from gateway.config import (
+    ClassifierConfig,
+    Condition,
+    Config,
+    Deadlines,
+    KeyConfig,
+    ModelConfig,
+    Promise,
+    RouteConfig,
+    Rule,
+    Secret,
+    ServerConfig,
+    UpstreamConfig,
+)
+from gateway.faults import ConfigError, Fault
+from gateway.pricing import MODELS, Price
+
+STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
+KEYS = {"OPENAI_API_KEY": "sk-open", "ANTHROPIC_API_KEY": "sk-ant"}
+
+# DESIGN §4.3, with `dialect: openai` for both and the names that the example leaves open.
+EXAMPLE = """
+upstreams:
+  openai:    {dialect: openai,    base_url: "https://api.openai.com/v1",  key: ${OPENAI_API_KEY}}
+  anthropic: {dialect: openai,    base_url: "https://api.anthropic.com",  key: ${ANTHROPIC_API_KEY}}
+models:
+  small:  {upstream: openai,    name: gpt-4o-mini, price: {input: 0.15, output: 0.60, cached_input: 0.075}, context: 128000}
+  large:  {upstream: anthropic, name: claude, price: {input: 15, output: 75, cached_input: 1.5, cache_write: 18.75}, context: 200000,
+           deadlines: {connect_ms: 2000, first_output_ms: 8000, idle_ms: 15000, total_ms: 600000}}
+routes:
+  auto:
+    ladder: [small, large]
+    aliases: [gpt-4]
+    promise: {harm: 0.02, confidence: 0.95}     # what the controller keeps; or, for a fixed rule,
+    # threshold: 0.7                            # cheap iff p_cheap >= threshold (0 = always cheap, 1.01 = never)
+    rules:   [{when: {tools: true}, use: large}, {when: {task: translation}, use: small}]
+"""  # noqa: E501 - the lines of the document
+
+SMALL = """
+upstreams: {u: {base_url: "http://127.0.0.1:1/v1"}}
+models: {small: {upstream: u}, large: {upstream: u}}
+"""
+
+
+def faults_of(text: str, environment: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """The paths and problems of a configuration that must be refused."""
+    return [(fault.path, fault.problem) for fault in refused(text, environment)]
+
+
+def refused(text: str, environment: Mapping[str, str] | None = None) -> list[Fault]:
+    """The faults of a configuration that must be refused."""
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, environment or {})
+    return caught.value.faults
+
+
+def test_the_documented_example() -> None:
+    """It loads to the letter, with an unquoted reference inside a flow mapping."""
+    expected = Config(
+        upstreams={
+            "openai": UpstreamConfig(base_url="https://api.openai.com/v1", key=Secret("sk-open")),
+            "anthropic": UpstreamConfig(base_url="https://api.anthropic.com", key=Secret("sk-ant")),
+        },
+        models={
+            "small": ModelConfig(upstream="openai", name="gpt-4o-mini", price=Price(0.15, 0.6, 0.075), context=128_000),
+            "large": ModelConfig(
+                upstream="anthropic", name="claude", price=Price(15, 75, 1.5, 18.75), context=200_000,
+                deadlines=Deadlines(connect_ms=2000, first_output_ms=8000, idle_ms=15_000, total_ms=600_000),
+            ),
+        },
+        routes={
+            "auto": RouteConfig(
+                ladder=["small", "large"], aliases=["gpt-4"], promise=Promise(harm=0.02, confidence=0.95),
+                rules=[Rule(when=Condition(tools=True), use="large"),
+                       Rule(when=Condition(task="translation"), use="small")],
+            ),
+        },
+    )
+
+    assert expected == config.parse(EXAMPLE, KEYS)
+
+
+def test_the_defaults() -> None:
+    """Every key has one but the upstreams and models themselves."""
+    expected = Config(
+        upstreams={"u": UpstreamConfig(base_url="http://127.0.0.1:1/v1", dialect="openai", key=None, slots=512)},
+        models={name: ModelConfig(upstream="u", name=name, context=128_000) for name in ("small", "large")},
+    )
+    read = config.parse(SMALL, {})
+
+    assert expected == read
+    assert Deadlines(connect_ms=2000, first_output_ms=30_000, idle_ms=30_000, total_ms=600_000) == Deadlines()
+    assert ClassifierConfig(deadline_ms=8.0, cache_entries=50_000, queue=64) == read.classifier
+    assert ServerConfig(max_body_bytes=20_000_000, drain_s=30.0, log_prompts=False) == read.server
+
+
+def test_every_section() -> None:
+    """Keys, the classifier's place and the listening side are read too; an empty section is one of defaults."""
+    read = config.parse(
+        f"{SMALL}routes: {{auto: {{ladder: [small]}}}}\n"
+        "keys: {app: {secret: ${K}, models: [auto, large]}, ops: {secret: o}}\n"
+        "classifier: {deadline_ms: 5, queue: 3}\nserver:\n", {"K": "tg-1"},
+    )
+
+    assert KeyConfig(secret=Secret("tg-1"), models=["auto", "large"]) == read.keys["app"]
+    assert KeyConfig(secret=Secret("o")) == read.keys["ops"]
+    assert ClassifierConfig(deadline_ms=5.0, queue=3) == read.classifier
+    assert ServerConfig() == read.server
+
+
+def test_built_in_facts_fill_in() -> None:
+    """A usual model needs neither price nor context; what the file says goes before; an unknown one has no price."""
+    read = config.parse(
+        'upstreams: {u: {base_url: "http://x"}}\n'
+        "models: {gpt-4o: {upstream: u}, mini: {upstream: u, name: gpt-5.4-mini, context: 9},"
+        " own: {upstream: u, name: gpt-5, price: {input: 1, output: 2}}, new: {upstream: u}}", {},
+    ).models
+
+    assert ModelConfig(upstream="u", name="gpt-4o", price=Price(2.5, 10, 1.25), context=128_000) == read["gpt-4o"]
+    assert (MODELS["gpt-5.4-mini"].price, 9) == (read["mini"].price, read["mini"].context)
+    assert (Price(1, 2), 400_000) == (read["own"].price, read["own"].context)
+    assert (read["new"].price, read["new"].context) == (None, 128_000)
+
+
+EVERYTHING_WRONG = """
+upstreams:
+  a: {base_url: "ftp://x", slots: 0}
+  b: {base_url: "http://x", key: 5, dialect: anthropic, slotz: 1}
+models:
+  m: {upstrem: a, deadlines: {conect_ms: 1, idle_ms: x}, price: {inputs: 1, output: 2}}
+  n: {upstream: c, deadlines: {connect_ms: 0, idle_ms: -1}, price: {input: -1, output: 1000000}}
+  o: {upstream: b, context: ${ROOM}}
+routes:
+  auto: {ladder: [m, typo], rules: [{when: {tool: true}, use: 5}, {wen: {}, use: m}], promise: {harms: 1}}
+  many: {ladder: [m, m], threshold: 1.02}
+  none: {ladder: []}
+  last: {ladder: [o, mm], aliases: [m]}
+keys: {k: {secret: s, model: []}}
+server: {drain: 1}
+classifier: 5
+clasifier: {}
+foo: 1
+"""
+
+
+def test_every_fault_in_one_run() -> None:
+    """All there is to mend, with its path, in the order of the file where one section is concerned."""
+    expected = [
+        ("models.o.context", "the environment variable ROOM is not set"),
+        ("clasifier", "is not a section"),
+        ("foo", "is not a section"),
+        ("upstreams.a", "Expected `base_url` to start with http:// or https://, and `slots` of at least 1"),
+        ("upstreams.b.key", "Expected a key as text"),
+        ("upstreams.b.dialect", "invalid enum value 'anthropic'"),
+        ("upstreams.b.slotz", "is not a setting"),
+        ("models.m.upstrem", "is not a setting"),
+        ("models.m.deadlines.conect_ms", "is not a setting"),
+        ("models.m.deadlines.idle_ms", "Expected `int`, got `str`"),
+        ("models.m.price.inputs", "is not a setting"),
+        ("models.m.price.input", "is missing"),
+        ("models.m.upstream", "is missing"),
+        ("models.n.deadlines", "Expected milliseconds above 0 for `connect_ms`, `idle_ms`"),
+        ("models.n.price", "Expected dollars per million tokens for `input`, `output`, from 0 to 1,000,000"),
+        ("routes.auto.rules[0].when.tool", "is not a setting"),
+        ("routes.auto.rules[0].use", "Expected `str`, got `int`"),
+        ("routes.auto.rules[1].wen", "is not a setting"),
+        ("routes.auto.rules[1].when", "is missing"),
+        ("routes.auto.promise.harms", "is not a setting"),
+        ("routes.many",
+         "Expected `ladder` to name each model once, and `threshold` from 0 (always cheap) to 1.01 (never)"),
+        ("routes.none", "Expected `ladder` to name at least one model, cheapest first"),
+        ("keys.k.model", "is not a setting"),
+        ("classifier", "Expected `object`, got `int`"),
+        ("server.drain", "is not a setting"),
+        ("routes.last.aliases", "'m' is already the name of a model"),
+        ("routes.last.ladder[1]", "there is no model called 'mm'"),
+    ]
+    found = faults_of(EVERYTHING_WRONG)
+
+    assert sorted(expected) == sorted(found)
+    assert found[1:3] == expected[1:3]
+
+
+HINTS = {
+    "upstream: {}": ("upstream", "did you mean 'upstreams'?"),
+    "foo: {}": ("foo", "sections are upstreams, models, routes, keys, classifier, server"),
+    "models: {m: {upstream: u, contxt: 1}}": ("models.m.contxt", "did you mean 'context'?"),
+    "models: {m: {upstream: u, deadlines: {idle: 1}}}": ("models.m.deadlines.idle", "did you mean 'idle_ms'?"),
+    "models: {m: {upstream: u, price: {inputs: 1, input: 1, output: 1}}}": ("models.m.price.inputs", "did you mean 'input'?"),
+    "routes: {r: {ladder: [small], rules: [{when: {task: x}, used: a, use: small}]}}": (
+        "routes.r.rules[0].used", "did you mean 'use'?"
+    ),
+    "routes: {r: {ladder: [small], rules: [{when: {taks: x}, use: small}]}}": (
+        "routes.r.rules[0].when.taks", "did you mean 'task'?"
+    ),
+    "routes: {r: {ladder: [smal]}}": ("routes.r.ladder[0]", "did you mean 'small'?"),
+    "routes: {r: {ladder: [xyz]}}": ("routes.r.ladder[0]", "defined are: small, large"),
+    "routes: {r: {ladder: [small], rules: [{when: {}, use: lrge}]}}": (
+        "routes.r.rules[0].use", "did you mean 'large'?"
+    ),
+    "keys: {k: {secret: s, models: [smal]}}": ("keys.k.models[0]", "did you mean 'small'?"),
+    "keys: {k: {secret: ${NOPE}}}": ("keys.k.secret", "export NOPE=… before starting"),
+    "upstreams: {u: {base_url: 'http://x', dialect: gemini}}": (
+        "upstreams.u.dialect", "only `openai` is spoken so far; most providers have an endpoint for it"
+    ),
+    "upstreams: {}": ("upstreams", "add at least one entry under `upstreams:`"),
+    "models: [a]": ("models", "add at least one entry under `models:`"),
+    "routes: 5": ("routes", "add at least one entry under `routes:`"),
+}
+
+
+@pytest.mark.parametrize(("extra", "expected"), HINTS.items(), ids=HINTS)
+def test_a_fault_comes_with_a_hint(extra: str, expected: tuple[str, str]) -> None:
+    """At every level the fault says what was probably meant, or what there is."""
+    section = extra.split(":", maxsplit=1)[0]
+    kept = "\n".join(line for line in SMALL.splitlines() if not line.startswith(f"{section}:"))
+
+    assert expected in [(fault.path, fault.hint) for fault in refused(f"{kept}\n{extra}")]
+
+
+def test_what_points_at_a_faulty_entry_is_not_at_fault() -> None:
+    """A model or route that could not be read is there all the same: no faults that follow from faults."""
+    text = (
+        'upstreams: {u: {base_url: "ftp://x"}}\nmodels: {m: {upstream: u, contxt: 1}}\n'
+        "routes: {auto: {ladder: [m], alias: [gpt-4], aliases: [gpt-5]}}\nkeys: {k: {secret: s, models: [gpt-5]}}"
+    )
+
+    assert [path for path, _ in faults_of(text)] == ["upstreams.u", "models.m.contxt", "routes.auto.alias"]
+
+
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        ("small: {ladder: [small]}", [("routes.small", "'small' is already the name of a model")]),
+        ("a: {ladder: [small], aliases: [large]}", [("routes.a.aliases", "'large' is already the name of a model")]),
+        ("a: {ladder: [small], aliases: [x, x]}", [("routes.a.aliases", "'x' is already the name of route 'a'")]),
+        ("a: {ladder: [small], aliases: [a]}", [("routes.a.aliases", "'a' is already the name of route 'a'")]),
+        ("a: {ladder: [small], aliases: [x]}, b: {ladder: [small], aliases: [x]}",
+         [("routes.b.aliases", "'x' is already the name of route 'a'")]),
+        ("a: {ladder: [small], aliases: [b]}, b: {ladder: [small]}",
+         [("routes.b", "'b' is already the name of route 'a'")]),
+    ],
+)
+def test_no_two_things_answer_to_one_name(routes: str, expected: list[tuple[str, str]]) -> None:
+    """A public name has one meaning."""
+    assert expected == faults_of(f"{SMALL}routes: {{{routes}}}")
+
+
+def test_a_key_may_name_routes_aliases_and_models() -> None:
+    """Whatever a caller can write as `model` can be allowed."""
+    read = config.parse(
+        f"{SMALL}routes: {{auto: {{ladder: [small], aliases: [gpt-4]}}}}\n"
+        "keys: {k: {secret: s, models: [auto, gpt-4, large]}, none: {secret: t, models: []}}", {},
+    )
+
+    assert (read.keys["k"].models, read.keys["none"].models) == (["auto", "gpt-4", "large"], [])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "good"), [("0", True), ("1.01", True), ("1.011", False), ("-0.01", False), (".nan", False)]
+)
+def test_thresholds(threshold: str, *, good: bool) -> None:
+    """From always to never, both included."""
+    text = f"{SMALL}routes: {{auto: {{ladder: [small], threshold: {threshold}}}}}"
+
+    if good:
+        assert float(threshold) == config.parse(text, {}).routes["auto"].threshold
+    else:
+        assert faults_of(text) == [("routes.auto", "Expected `threshold` from 0 (always cheap) to 1.01 (never)")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "path"),
+    [
+        ("slots: 0", "upstreams.u"), ("slots: -1", "upstreams.u"), ("key: [k]", "upstreams.u.key"),
+        ("base_url: api.openai.com", "upstreams.u"),
+    ],
+)
+def test_an_upstream_that_cannot_be_called(fault: str, path: str) -> None:
+    """An address without a scheme, no slots, a key that is no text."""
+    text = f'upstreams: {{u: {{base_url: "http://x", {fault}}}}}\nmodels: {{m: {{upstream: u}}}}'
+
+    assert path in [found for found, _ in faults_of(text.replace('base_url: "http://x", base_url', "base_url"))]
+
+
+NOT_A_FILE = {
+    "not YAML": ("a: b: c", "is not YAML: "),
+    "an open quote": ('a: "b', "is not YAML: "),
+    "a tag": ("!!python/object:os.system x", "is not YAML: "),
+    "empty": ("", "expected a mapping of sections"),
+    "a list": ("- a", "expected a mapping of sections"),
+    "a text": ("hello", "expected a mapping of sections"),
+    "itself": ("models: &a {b: *a}", "contains itself"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), NOT_A_FILE.values(), ids=NOT_A_FILE)
+def test_not_a_mapping_of_sections(text: str, problem: str) -> None:
+    """What is no configuration at all is one fault of the file."""
+    (fault,) = refused(text)
+
+    assert fault.path == "(file)"
+    assert fault.problem.startswith(problem)
+    assert fault.hint
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(
+    ["u", "m", "http://x", "${A}", "openai"]
+)
+SETTINGS = st.sampled_from(
+    ["base_url", "key", "upstream", "ladder", "rules", "when", "use", "price", "input", "aliases", "deadlines", "x.y"]
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SETTINGS | st.integers(0, 1), inner, max_size=4),
+    max_leaves=15,
+)
+SECTIONS = st.sampled_from(["upstreams", "models", "routes", "keys", "classifier", "server", "other"])
+
+
+@STEADY
+@given(tree=st.dictionaries(SECTIONS, TREES | st.dictionaries(st.sampled_from("um"), TREES, max_size=2)))
+def test_any_tree_is_read_or_refused(tree: dict[str, Any]) -> None:
+    """No file makes the reader raise anything but ConfigError or turn for ever, and every fault has path and hint."""
+    text = msgspec.yaml.encode(tree).decode()
+    try:
+        read: Config | list[Fault] = config.parse(text, {"A": "sk-a"})
+    except ConfigError as error:
+        read = error.faults
+
+    assert isinstance(read, Config) or all(fault.path and fault.problem and fault.hint for fault in read)
+    assert read != []
+
+
+@STEADY
+@given(text=st.text(alphabet="ab:{}[]-\n \"'&*!|>#$⟦⟧%", max_size=40))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Not even what is not YAML raises anything else."""
+    with pytest.raises(ConfigError):
+        config.parse(text, {})
+
+
+class TestSecrets:
+    """A key leaves only where it is needed."""
+
+    def test_never_shown(self) -> None:
+        """No repr, no text and no fault has it; only `reveal` does."""
+        read = config.parse(EXAMPLE, KEYS)
+        shown = f"{read!r} {read} {read.upstreams['openai'].key} {[read.upstreams['openai'].key]}"
+
+        assert "sk-open" not in shown
+        assert "Secret(…)" in shown
+        key = read.upstreams["openai"].key
+        assert key is not None
+        assert key.reveal() == "sk-open"
+
+    def test_compared_by_value(self) -> None:
+        """Two of the same text are one, and nothing else is equal to it."""
+        assert Secret("a") == Secret("a")
+        assert Secret("a") != Secret("b")
+        assert Secret("a") != "a"
+        assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'upstreams: {u: {base_url: "ftp://x", key: sk-hidden, slots: x}}\nmodels: {m: {upstream: u, kex: 1}}',
+            "upstreams:\n  u:\n    key: sk-hidden: x",
+            'upstreams:\n  u: {key: "sk-hidden}',
+            "upstreams: {u: {base_url: 'http://x', key: [sk-hidden]}}",
+            "upstreams: {u: {base_url: 'http://x', key: {sk-hidden}}}",
+            "upstreams: {u: sk-hidden}", "upstreams: sk-hidden", "keys: {k: sk-hidden}",
+            "keys: {k: {secret: [sk-hidden]}}",
+            "upstreams: {u: {base_url: '${KEY}', key: ${KEY}}}",
+        ],
+    )
+    def test_no_fault_shows_one(self, text: str) -> None:
+        """Not even a file that is no YAML prints the line with the key."""
+        with pytest.raises(ConfigError) as caught:
+            config.parse(text, {"KEY": "sk-hidden"})
+
+        assert "hidden" not in str(caught.value) + repr(caught.value)
+
+
+class TestReferences:
+    """`${NAME}`, taken from the environment."""
+
+    @pytest.mark.parametrize(
+        "value",
+        ["plain", "a: b", "{x: 1}", "[1]", "x, slots: 7", "null", "5", "# no", "'\"", "a\nb: c", "*x", "&x y",
+         "${OTHER}", "⟦OTHER⟧"],
+    )
+    def test_a_value_cannot_become_structure(self, value: str) -> None:
+        """Whatever is in the environment is one text, quoted or not, and is not looked at again."""
+        text = 'upstreams: {u: {base_url: "http://x", key: ${KEY}}}\nmodels: {m: {upstream: u}}'
+        for written in (text, text.replace("${KEY}", '"${KEY}"')):
+            upstream = config.parse(written, {"KEY": value, "OTHER": "sk-other"}).upstreams["u"]
+
+            assert UpstreamConfig(base_url="http://x", key=Secret(value)) == upstream
+
+    def test_inside_a_text(self) -> None:
+        """Several in one value, in lists, and among other letters."""
+        text = (
+            'upstreams: {u: {base_url: "http://${HOST}:${PORT_2}/v1"}}\nmodels: {m: {upstream: u}}\n'
+            'routes: {auto: {ladder: [m], aliases: ["${HOST}-x", plain]}}'
+        )
+        read = config.parse(text, {"HOST": "h", "PORT_2": "9"})
+
+        assert read.upstreams["u"].base_url == "http://h:9/v1"
+        assert read.routes["auto"].aliases == ["h-x", "plain"]
+
+    @pytest.mark.parametrize("environment", [{}, {"A": ""}])
+    def test_one_that_is_not_set(self, environment: dict[str, str]) -> None:
+        """Unset and empty are faults with the path, down into lists."""
+        text = f"{SMALL}routes: {{auto: {{ladder: [small], aliases: [x, '${{A}}']}}}}"
+        expected = ("routes.auto.aliases[1]", "the environment variable A is not set")
+
+        assert expected in faults_of(text, environment)
+
+    def test_a_comment_is_none(self) -> None:
+        """What is commented out needs no variable; a dollar sign alone is itself."""
+        text = f"# ${{NOPE}}\n{SMALL}routes: {{auto: {{ladder: [small], aliases: [$NAME, '$', '${{a-b}}']}}}}"
+
+        assert config.parse(text, {}).routes["auto"].aliases == ["$NAME", "$", "${a-b}"]
+
+
+class TestLoad:
+    """From a file."""
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        """The text of the file, with the environment that is given."""
+        file = tmp_path / "gateway.yaml"
+        file.write_text(EXAMPLE, encoding="utf-8")
+
+        assert config.parse(EXAMPLE, KEYS) == config.load(file, KEYS)
+
+    def test_the_process_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without one that is given, the process's."""
+        file = tmp_path / "gateway.yaml"
+        file.write_text(EXAMPLE, encoding="utf-8")
+        for name, value in KEYS.items():
+            monkeypatch.setenv(name, value)
+
+        assert config.parse(EXAMPLE, KEYS) == config.load(file)
+
+    @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00a"], ids=["not there", "not UTF-8"])
+    def test_a_file_that_cannot_be_read(self, tmp_path: Path, content: bytes | None) -> None:
+        """One fault, at the file's path."""
+        file = tmp_path / "gateway.yaml"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            config.load(file, {})
+
+        (fault,) = caught.value.faults
+        assert (str(file), "give the path of a YAML file in UTF-8") == (fault.path, fault.hint)
+        assert fault.problem.startswith("cannot be read: ")
+
+    def test_a_directory(self, tmp_path: Path) -> None:
+        """It is no file, and says so."""
+        with pytest.raises(ConfigError, match="cannot be read: "):
+            config.load(tmp_path, {})
+
+
+PROVIDERS = {
+    "openai": ("OPENAI_API_KEY", "https://api.openai.com/v1", ["gpt-5.4-mini", "gpt-5.4"]),
+    "anthropic": ("ANTHROPIC_API_KEY", "https://api.anthropic.com/v1", ["claude-haiku-4-5", "claude-opus-4-7"]),
+    "gemini": (
+        "GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/openai",
+        ["gemini-2.5-flash", "gemini-2.5-pro"],
+    ),
+}
+
+
+class TestFromEnvironment:
+    """Without a file: routes from whichever provider keys are set."""
+
+    @pytest.mark.parametrize(
+        ("names", "auto"),
+        [
+            (["openai"], ["gpt-5.4-mini", "gpt-5.4"]),
+            (["anthropic"], ["claude-haiku-4-5", "claude-opus-4-7"]),
+            (["gemini"], ["gemini-2.5-flash", "gemini-2.5-pro"]),
+            (["openai", "anthropic"], ["gpt-5.4-mini", "claude-opus-4-7"]),
+            (["openai", "gemini"], ["gemini-2.5-flash", "gpt-5.4"]),
+            (["anthropic", "gemini"], ["gemini-2.5-flash", "claude-opus-4-7"]),
+            (["openai", "anthropic", "gemini"], ["gemini-2.5-flash", "claude-opus-4-7"]),
+        ],
+        ids="+".join,
+    )
+    def test_each_combination(self, names: list[str], auto: list[str]) -> None:
+        """`auto` from the cheapest to the dearest of all, one route a provider, and nothing of those without a key."""
+        made = config.from_environment({PROVIDERS[name][0]: f"sk-{name}" for name in names})
+        upstreams = {name: UpstreamConfig(base_url=PROVIDERS[name][1], key=Secret(f"sk-{name}")) for name in names}
+        models = {model: name for name in names for model in PROVIDERS[name][2]}
+
+        assert upstreams == made.upstreams
+        assert models == {name: model.upstream for name, model in made.models.items()}
+        assert {name: (name, *MODELS[name]) for name in models} == {
+            name: (model.name, model.price, model.context) for name, model in made.models.items()
+        }
+        assert {"auto": RouteConfig(ladder=auto)} | {
+            f"auto-{name}": RouteConfig(ladder=PROVIDERS[name][2]) for name in names
+        } == made.routes
+
+    @pytest.mark.parametrize("environment", [{}, {"OPENAI_API_KEY": ""}, {"MISTRAL_API_KEY": "x"}])
+    def test_none(self, environment: dict[str, str]) -> None:
+        """The message names the keys and the demo that needs none."""
+        with pytest.raises(ConfigError) as caught:
+            config.from_environment(environment)
+
+        (fault,) = caught.value.faults
+        assert fault.problem == (
+            "no configuration was given and none of OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY is set"
+        )
+        assert "thriftgate demo" in fault.hint
