@@ -101,24 +101,25 @@ async def create(config: Config, write: Callable[[dict[str, Any]], None] = write
 
 
 async def serve(config: Config, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return."""
+    """Serve until SIGTERM or SIGINT, then drain and return. Raises OSError when the address cannot be listened on."""
     sys.setswitchinterval(SWITCH_S)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     gateway = await create(config)
     runner = web.AppRunner(gateway.application, handler_cancellation=True, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=1024)
-    await site.start()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    address = runner.addresses[0]
-    log.info("listening", host=address[0], port=address[1], ready=not gateway.faults, keys=len(config.keys))
-    await stop.wait()
-    await site.stop()
-    if runner.server is not None:
-        runner.server.pre_shutdown()        # idle connections close now, busy ones after their answer
-    await gateway.drain()
-    await runner.cleanup()
-    await gateway.close()
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, host, port, backlog=1024)
+        await site.start()
+        bound = runner.addresses[0]
+        log.info("listening", host=bound[0], port=bound[1], ready=not gateway.faults, keys=len(config.keys))
+        await stop.wait()
+        await site.stop()
+        if runner.server is not None:
+            runner.server.pre_shutdown()        # idle connections close now, busy ones after their answer
+        await gateway.drain()
+    finally:
+        await runner.cleanup()
+        await gateway.close()
     log.info("stopped")

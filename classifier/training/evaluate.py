@@ -3,7 +3,7 @@ from it.
 
     python -m classifier.training.evaluate --data ../shared/data
 
-About six minutes on two cores, nearly all of it in the five left-out trainings (`--loso-steps 0` skips them).
+About five minutes on two cores, nearly all of it in the five left-out trainings (`--loso-steps 0` skips them).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from classifier import bench, bundle
 from classifier.predict import Predictor
 from classifier.training import base, boards, card, dataset, fit, train
 
-LOSO_STEPS = 150
+LOSO_STEPS = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

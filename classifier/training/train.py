@@ -2,7 +2,7 @@
 
     python -m classifier.training.train --data ../shared/data --out onnx_models
 
-Seeded; about ten minutes on two cores. Refuses to write a bundle whose int8 file strays from the torch network
+Seeded; six to ten minutes on two cores. Refuses to write a bundle whose int8 file strays from the torch network
 (parity.py).
 """
 

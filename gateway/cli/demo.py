@@ -91,7 +91,7 @@ async def _demo(port: int, *, stay: bool) -> None:
         ):
             await _ready(session, base, gateway, log)
             await _table(session, base, config, console, stop)
-            console.print(_what_next(base))
+            console.print(_what_next(base), soft_wrap=True)
             if stay and not stop.is_set():
                 console.print("[dim]The gateway stays up. Ctrl-C ends it.[/]")
                 await stop.wait()
@@ -153,7 +153,7 @@ def _render(rows: list[Row], config: Config) -> Table:
     cost, premium = sum(row.cost for row in rows), sum(row.premium for row in rows)
     if len(rows) == len(PROMPTS) and premium:
         saved = f"saved {_usd(premium - cost)} of {_usd(premium)}: {100 * (premium - cost) / premium:.0f} %"
-        table.caption = f"{saved} (list prices of the mock's models; what it costs in quality is not measured here)"
+        table.caption = f"{saved} (the mock's list prices; quality is not measured here)"
     return table
 
 

@@ -1,6 +1,7 @@
 """`thriftgate serve`: the gateway on a port."""
 
 import ipaddress
+import os
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def command(path: Path | None, host: str, port: int, workers: int) -> None:
     try:
         uvloop.run(app.serve(config, host, port))
     except OSError as error:
-        click.echo(f"{host}:{port} cannot be listened on: {error.strerror or error}\n"
+        click.echo(f"{host}:{port} cannot be listened on: {os.strerror(error.errno) if error.errno else error}\n"
                    "    hint: choose another with --port, or 0 for any free one", err=True)
         sys.exit(2)
 
