@@ -127,11 +127,10 @@ def _book(tail: Tail, receipt: Receipt) -> tuple[Ending, bool]:
 async def _end_broken(
     http: web.Request, response: web.StreamResponse, tail: Tail, receipt: Receipt, error: GatewayError
 ) -> None:
-    """Say in the stream that it broke, and close the connection."""
-    _, between = _book(tail, receipt)
+    """Say in the stream that it broke, and close the connection without the mark that would make it whole."""
+    ending, between = _book(tail, receipt)
     receipt.outcome, receipt.error = Outcome.BROKEN, f"{type(error).__name__}: {error.message}"
-    response.force_close()
-    await response.write(openai.error_event(error, receipt.request_id, mid_event=not between))
-    await response.write_eof()
+    if not ending.error:         # else the upstream has said so itself
+        await response.write(openai.error_event(error, receipt.request_id, mid_event=not between))
     if http.transport is not None:
         http.transport.close()

@@ -38,7 +38,7 @@ THIRD_PARTY = {
     "pricing": {"msgspec"}, "receipt": {"msgspec"}, "config": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
     "metrics": {"prometheus_client"}, "dialects.openai": {"msgspec", "orjson"}, "ledger": set(),
     "classify": {"msgspec"}, "upstream.deadline": set(),
-    "upstream.pool": {"aiohttp", "msgspec", "multidict", "yarl"}, "relay": {"aiohttp"},
+    "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"},
 }
 MAY_ALSO = {
     "classify": {"classifier"}, "app": {"classifier"}, "cli.classify": {"classifier"}, "cli.route": {"classifier"},

@@ -5,13 +5,14 @@ Wire format: platform.openai.com/docs/api-reference/chat (streaming; error objec
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import orjson
 
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
-from gateway.sse import Event
+from gateway.sse import Event, Parser
 
 DONE = b"[DONE]"
 
@@ -30,12 +31,16 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Error(msgspec.Struct):
+    message: str = "an error without a message"
+
+
 class _Chunk(msgspec.Struct):
     """A chunk of a stream or a whole completion, as far as accounting looks at it."""
 
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
@@ -66,6 +71,28 @@ def ending_of_stream(events: Iterable[Event]) -> Ending:
         finish = next((c.finish_reason for c in chunk.choices if c.finish_reason), finish)
         usage = _usage(chunk.usage) or usage
     return Ending(complete=(done or finish is not None) and not error, finish=finish, usage=usage, error=error)
+
+
+def error_of_first(chunk: bytes) -> str | None:
+    """Return the message of an answer that begins with an error frame, None for one that begins well."""
+    if b'"error"' not in chunk[:256]:
+        return None
+    first = next(iter(Parser().feed(chunk)), None)
+    said = _read(first.data) if first else None
+    return None if said is None or said.error is None else _message(said.error)
+
+
+def error_of_body(body: bytes) -> str | None:
+    """Return the message of an error object, None where the body is none."""
+    said = _read(body)
+    return None if said is None or said.error is None else _message(said.error)
+
+
+def _message(error: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(error, type=_Error).message[:500]
+    except msgspec.DecodeError:
+        return "an error without a message"
 
 
 def ending_of_body(body: bytes) -> Ending:
@@ -103,4 +130,5 @@ def _usage(usage: _Usage | None) -> Usage | None:
     if usage is None:
         return None
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    return Usage(usage.prompt_tokens, usage.completion_tokens, cached or 0)
+    # less than none is no count: it would make money of an answer
+    return Usage(max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0), max(cached or 0, 0))

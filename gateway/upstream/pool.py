@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-import msgspec
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from gateway.config import ModelConfig, UpstreamConfig
+from gateway.dialects import openai
 from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut, Unavailable, Unreachable
 from gateway.upstream.deadline import Deadline
 
@@ -146,15 +146,9 @@ class Lease:
         first = await (response.content.readany() if stream else response.read())
         if stream and not first:
             raise Unreachable(f"Upstream {self._pool.name!r} ended its answer before it began.")
+        if stream and (said := openai.error_of_first(first)) is not None:
+            raise Refused(f"Upstream {self._pool.name!r} began its answer with an error: {said}", 502)
         return Answer(response, first, deadline, model.deadlines.idle_ms / 1000)
-
-
-class _ErrorDetail(msgspec.Struct):
-    message: str = ""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorDetail
 
 
 async def _refusal(response: aiohttp.ClientResponse, upstream: str) -> GatewayError:
@@ -162,13 +156,10 @@ async def _refusal(response: aiohttp.ClientResponse, upstream: str) -> GatewayEr
     status = response.status
     kept = {"Retry-After": response.headers["Retry-After"]} if "Retry-After" in response.headers else None
     if status in (401, 403):   # its text may quote our key
-        said = f"Upstream {upstream!r} refused the gateway's own key ({status}). Check it in the configuration."
-        return Refused(said, status)
+        fault = f"Upstream {upstream!r} refused the gateway's own key ({status}). Check it in the configuration."
+        return Refused(fault, status)
     body = await response.content.read(65_536)
-    try:
-        said = msgspec.json.decode(body, type=_ErrorBody).error.message[:500]
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        said = ""
+    said = openai.error_of_body(body)
     return Refused(f"Upstream {upstream!r} answered {status}" + (f": {said}" if said else "."), status, headers=kept)
 
 
