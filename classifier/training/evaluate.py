@@ -18,7 +18,7 @@ from classifier import bench, bundle
 from classifier.predict import Predictor
 from classifier.training import base, boards, card, dataset, fit, train
 
-LOSO_STEPS = 100
+LOSO_STEPS, LOSO_BATCH = 80, 24
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     if options.loso_steps:
         home = base.base_directory(options.base)
-        knobs = fit.Knobs(steps=options.loso_steps, seed=options.seed)
+        knobs = fit.Knobs(steps=options.loso_steps, batch=LOSO_BATCH, seed=options.seed)
         measured["left_out"] = boards.left_out(
             examples, lambda: base.load_base(home, train.LAYERS, train.VOCABULARY, train.INNER), knobs
         )
