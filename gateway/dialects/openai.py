@@ -31,10 +31,6 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Error(msgspec.Struct):
-    message: str = "an error without a message"
-
-
 class _Chunk(msgspec.Struct):
     """A chunk of a stream or a whole completion, as far as accounting looks at it."""
 
@@ -88,11 +84,9 @@ def error_of_body(body: bytes) -> str | None:
     return None if said is None or said.error is None else _message(said.error)
 
 
-def _message(error: msgspec.Raw) -> str:
-    try:
-        return msgspec.json.decode(error, type=_Error).message[:500]
-    except msgspec.DecodeError:
-        return "an error without a message"
+def _message(error: Any) -> str:
+    said = error.get("message") if isinstance(error, dict) else error
+    return said[:500] if isinstance(said, str) else "an error without a message"
 
 
 def ending_of_body(body: bytes) -> Ending:
