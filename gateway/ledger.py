@@ -1,7 +1,8 @@
 """Receipts on their way out: recorded synchronously, written in batches by a thread of their own.
 
 `record` cannot wait and cannot be cancelled. A writer that cannot keep up (a full pipe, a slow disk) costs receipts
-beyond a bound, loudly: they are counted in a metric, and no request waits for them.
+beyond a bound, and one that raises the receipt it was given, loudly: they are counted in a metric, the rest is
+written, and no request waits for them.
 """
 
 import asyncio
@@ -38,8 +39,7 @@ class Ledger:
     def record(self, receipt: Receipt) -> None:
         """Take a closed receipt. Returns at once."""
         if len(self._waiting) >= self._bound:
-            self.dropped += 1
-            self._metrics.dropped.inc()
+            self._drop()
             return
         self._waiting.append(receipt)
         if self._timer is None:
@@ -56,6 +56,10 @@ class Ledger:
         await self.flush()
         self._writer.shutdown()
 
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._metrics.dropped.inc()
+
     def _start_batch(self) -> None:
         self._timer = None
         if self._writing is None or self._writing.done():
@@ -68,4 +72,7 @@ class Ledger:
             while self._waiting:
                 fields = self._waiting.popleft().fields()
                 self._metrics.count(fields)
-                self._write(fields)
+                try:
+                    self._write(fields)
+                except Exception:  # noqa: BLE001 - a closed pipe, a full disk: this one is lost, which is counted
+                    self._drop()

@@ -40,7 +40,7 @@ class Metrics:
             "thriftgate_cost_usd", "Dollars spent, where the cost is known.", ["model"], registry=self.registry
         )
         self.dropped = Counter(
-            "thriftgate_receipts_dropped", "Receipts lost because the writer could not keep up.",
+            "thriftgate_receipts_dropped", "Receipts lost because they could not be written, or not in time.",
             registry=self.registry,
         )
         self.in_flight = Gauge(
