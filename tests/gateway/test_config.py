@@ -198,8 +198,10 @@ HINTS = {
     "foo: {}": ("foo", "sections are upstreams, models, routes, keys, classifier, server"),
     "models: {m: {upstream: u, contxt: 1}}": ("models.m.contxt", "did you mean 'context'?"),
     "models: {m: {upstream: u, deadlines: {idle: 1}}}": ("models.m.deadlines.idle", "did you mean 'idle_ms'?"),
-    "models: {m: {upstream: u, price: {inputs: 1, input: 1, output: 1}}}": ("models.m.price.inputs", "did you mean 'input'?"),
-    "routes: {r: {ladder: [small], rules: [{when: {task: x}, used: a, use: small}]}}": (
+    "models: {m: {upstream: u, price: {inputs: 1, input: 1, output: 1}}}": (
+        "models.m.price.inputs", "did you mean 'input'?"
+    ),
+    "routes: {r: {ladder: [small], rules: [{when: {}, used: a, use: small}]}}": (
         "routes.r.rules[0].used", "did you mean 'use'?"
     ),
     "routes: {r: {ladder: [small], rules: [{when: {taks: x}, use: small}]}}": (

@@ -1,0 +1,122 @@
+"""The record of a request: stamped by every stage, closed once, told in plain fields."""
+
+import pytest
+
+from gateway.errors import BadRequest, Forbidden, GatewayError, Refused, StreamBroken, TimedOut, Unavailable
+from gateway.pricing import Usage
+from gateway.receipt import Outcome, Receipt
+
+NAMES = [
+    "request_id", "caller", "route", "model", "rung", "reason", "score", "p_cheap", "threshold", "task", "verdict",
+    "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms", "sent_bytes",
+    "input_tokens", "cached_tokens", "output_tokens", "cost_usd_micros", "premium_usd_micros",
+]
+
+
+def test_an_untouched_receipt() -> None:
+    """What no stage has stamped is None; what was not booked by the end is our fault and says so."""
+    fields = Receipt("r-1", 5.0).close(5.25).fields()
+    stamped = {"request_id": "r-1", "outcome": "failed", "attempts": [], "total_ms": 250.0, "sent_bytes": 0}
+
+    assert list(fields) == NAMES
+    assert {**dict.fromkeys(NAMES), **stamped} == fields
+
+
+def test_every_stage() -> None:
+    """Times are milliseconds, money is micro-dollars, scores have four digits."""
+    receipt = Receipt("r-1", 10.0)
+    receipt.caller, receipt.authenticated, receipt.decoded, receipt.stream = "app", 10.001, 10.002, True
+    receipt.route, receipt.score, receipt.p_cheap, receipt.task = "auto", 0.123456, 0.876544, "chat"
+    receipt.source, receipt.classified, receipt.threshold = "classifier", 10.0045, 0.7
+    receipt.model, receipt.rung, receipt.reason = "large", "premium", "fallback"
+    first = receipt.attempt("small", 10.005)
+    first.status, first.error, first.ended = 500, "boom", 10.1
+    second = receipt.attempt("large", 10.1)
+    second.status, second.ended, receipt.first_byte = 200, 10.35, 10.3501234
+    receipt.status, receipt.outcome, receipt.finish, receipt.sent_bytes = 200, Outcome.OK, "stop", 321
+    receipt.usage, receipt.cost_micros, receipt.premium_micros = Usage(12, 3, 8), 70, 500
+    expected = {
+        "request_id": "r-1", "caller": "app", "route": "auto", "model": "large", "rung": "premium",
+        "reason": "fallback", "score": 0.1235, "p_cheap": 0.8765, "threshold": 0.7, "task": "chat",
+        "verdict": "classifier", "stream": True, "status": 200, "outcome": "ok", "error": None, "finish": "stop",
+        "attempts": [
+            {"model": "small", "status": 500, "wait_ms": 95.0, "error": "boom"},
+            {"model": "large", "status": 200, "wait_ms": 250.0, "error": None},
+        ],
+        "classify_ms": 2.5, "ttft_ms": 350.123, "total_ms": 1500.0, "sent_bytes": 321, "input_tokens": 12,
+        "cached_tokens": 8, "output_tokens": 3, "cost_usd_micros": 70, "premium_usd_micros": 500,
+    }
+
+    assert expected == receipt.close(11.5).fields()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "status"),
+    [
+        (BadRequest("no"), Outcome.REFUSED, 400), (Forbidden("no"), Outcome.REFUSED, 403),
+        (Unavailable("no"), Outcome.FAILED, 503), (TimedOut("no"), Outcome.FAILED, 504),
+        (Refused("no", 429), Outcome.FAILED, 429), (StreamBroken("no"), Outcome.FAILED, 502),
+        (GatewayError("no"), Outcome.FAILED, 500),
+    ],
+)
+def test_an_error_is_booked_by_blame(error: GatewayError, outcome: Outcome, status: int) -> None:
+    """The caller's faults are refusals, all others failures; the error's name and words are kept."""
+    receipt = Receipt("r-1", 0.0)
+    receipt.fail(error)
+
+    assert (outcome, status, f"{type(error).__name__}: no") == (receipt.outcome, receipt.status, receipt.error)
+    assert outcome is receipt.close(1.0).outcome
+
+
+def test_closing_keeps_what_was_booked() -> None:
+    """The end is stamped, the outcome stands, and the receipt is handed on."""
+    receipt = Receipt("r-1", 0.0)
+    receipt.outcome = Outcome.ABANDONED
+    closed = receipt.close(2.0)
+
+    assert closed is receipt
+    assert (closed.outcome, closed.ended) == (Outcome.ABANDONED, 2.0)
+
+
+def test_the_prompt_only_when_it_was_asked_for() -> None:
+    """There is no such field otherwise; an empty prompt is one."""
+    receipt = Receipt("r-1", 0.0)
+    silent = receipt.close(1.0).fields()
+    receipt.prompt = ""
+
+    assert "prompt" not in silent
+    assert receipt.fields()["prompt"] == ""
+
+
+class TestUpstreamWait:
+    """How long upstreams were waited for before the first byte."""
+
+    def test_no_call(self) -> None:
+        """Nothing was waited for."""
+        assert Receipt("r-1", 0.0).upstream_wait_s() == 0
+
+    def test_every_call_up_to_its_end(self) -> None:
+        """A failed call up to its failure, the good one up to its first byte; one that has not ended not at all."""
+        receipt = Receipt("r-1", 0.0)
+        receipt.attempt("small", 1.0).ended = 4.0
+        receipt.attempt("large", 4.5).ended = 5.0
+        receipt.attempt("huge", 6.0)
+        receipt.first_byte = 9.0
+
+        assert receipt.upstream_wait_s() == 3.5
+
+
+def test_the_repr() -> None:
+    """An operator reads which request, who answers and how it ended."""
+    receipt = Receipt("r-1", 0.0)
+    opened = repr(receipt)
+    receipt.model, receipt.outcome = "small", Outcome.OK
+
+    assert opened == "<Receipt r-1 - open>"
+    assert repr(receipt) == "<Receipt r-1 small ok>"
+
+
+def test_nothing_else_can_be_stamped() -> None:
+    """A misspelt stamp is an error and not a lost figure."""
+    with pytest.raises(AttributeError):
+        Receipt("r-1", 0.0).modle = "x"  # type: ignore[attr-defined]
