@@ -33,7 +33,7 @@ class Endpoints:
     def routes(self) -> list[web.RouteDef]:
         """Return what is served where, the request path first, what is not there last."""
         return [
-            web.post("/v1/chat/completions", self._handler),
+            web.post("/v1/chat/completions", self._handler.__call__),     # aiohttp wants a function, not an object
             web.post("/v1/route", self.dry_run),
             web.get("/v1/models", self.models),
             web.get("/healthz", self.health),
