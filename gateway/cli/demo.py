@@ -7,15 +7,15 @@ given. It stays up until Ctrl-C; DEMO_EXIT=1 makes it exit after the table.
 import asyncio
 import contextlib
 import os
+import re
 import signal
-import socket
 import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import aiohttp
 import click
@@ -66,7 +66,7 @@ class Row(NamedTuple):
 def command(port: int) -> None:
     """Run the demo: mock provider, gateway, twelve prompts, a live table."""
     try:
-        asyncio.run(_demo(port or _free_port(), stay=os.environ.get("DEMO_EXIT") != "1"))
+        asyncio.run(_demo(port, stay=os.environ.get("DEMO_EXIT") != "1"))
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -77,20 +77,15 @@ async def _demo(port: int, *, stay: bool) -> None:
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console = Console()
-    mock_port = _free_port()
-    mock_url = f"http://127.0.0.1:{mock_port}/v1"
     import loadtest  # noqa: PLC0415 - found where it is installed, in a checkout and in a wheel
     file = Path(loadtest.__file__).parent / "gateway.yaml"
-    config = load(file, {"MOCK_URL": mock_url})
-    base = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryFile() as log:
-        async with (
-            _process("loadtest.mock_upstream", "--realistic", "--port", str(mock_port), log=log),
-            _process("gateway", "serve", "-c", str(file), "--port", str(port), log=log, MOCK_URL=mock_url) as gateway,
-            aiohttp.ClientSession() as session,
-        ):
-            await _ready(session, base, gateway, log)
-            await _table(session, base, config, console, stop)
+    async with _process("loadtest.mock_upstream", "--realistic", "--port", "0") as mock:
+        mock_url = (await mock.says(rb"mock upstream on (\S+)")).decode()
+        serve = ("serve", "-c", str(file), "--port", str(port))
+        async with _process("gateway", *serve, MOCK_URL=mock_url) as gateway, aiohttp.ClientSession() as session:
+            listening = await gateway.says(rb'"port":(\d+).*"listening"')
+            base = f"http://127.0.0.1:{int(listening)}"
+            await _table(session, base, load(file, {"MOCK_URL": mock_url}), console, stop)
             console.print(_what_next(base), soft_wrap=True)
             if stay and not stop.is_set():
                 console.print("[dim]The gateway stays up. Ctrl-C ends it.[/]")
@@ -177,35 +172,37 @@ With your own keys: [bold]OPENAI_API_KEY=… thriftgate serve[/]
 """
 
 
+class _Process(NamedTuple):
+    """A process of the demo and the file that its output goes to: a pipe could fill up and stall it."""
+
+    process: Process
+    output: IO[bytes]
+
+    async def says(self, pattern: bytes) -> bytes:
+        """Wait for a line of its output, return what the pattern's group matched; fail with all it said instead."""
+        give_up = time.monotonic() + READY_S
+        said, ended = b"", False
+        while not ended and time.monotonic() < give_up:
+            ended = self.process.returncode is not None       # asked before reading, so that its last words count
+            self.output.seek(0)
+            said = self.output.read()
+            if found := re.search(pattern, said):
+                return found[1]
+            await asyncio.sleep(0.02)
+        raise click.ClickException(f"A part of the demo did not start. It said:\n{said.decode(errors='replace')}")
+
+
 @contextlib.asynccontextmanager
-async def _process(module: str, *arguments: str, log: Any, **environment: str) -> AsyncIterator[Process]:
+async def _process(module: str, *arguments: str, **environment: str) -> AsyncIterator[_Process]:
     """Run a module as a process for as long as the block lasts."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-        env={**os.environ, **environment}, start_new_session=True,     # Ctrl-C is ours to handle
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _ready(session: aiohttp.ClientSession, base: str, gateway: Process, log: Any) -> None:
-    """Wait until the gateway says it is ready, or say what it said instead."""
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline and gateway.returncode is None:
-        with contextlib.suppress(aiohttp.ClientError):
-            async with session.get(f"{base}/readyz") as response:
-                if response.status == 200:
-                    return
-        await asyncio.sleep(0.05)
-    log.seek(0)
-    raise click.ClickException(f"The gateway did not become ready. It said:\n{log.read().decode(errors='replace')}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with tempfile.TemporaryFile() as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+            env={**os.environ, **environment}, start_new_session=True,     # Ctrl-C is ours to handle
+        )
+        try:
+            yield _Process(process, output)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
