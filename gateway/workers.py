@@ -1,11 +1,13 @@
-"""Several processes on one port: gunicorn forks and watches them, each runs the same gateway on its own loop."""
+"""Several processes on one port: gunicorn forks and watches them, each runs the same gateway on its own loop.
+
+Rule: onnxruntime is imported after the fork. A worker that inherited it from its parent aborts when it ends (2026-11).
+"""
 
 from typing import Any
 
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
-from gateway import app
 from gateway.config import Config
 
 
@@ -22,6 +24,8 @@ class _Several(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
+        from gateway import app  # noqa: PLC0415 - after the fork, see above
+
         config = self._config
 
         async def runner() -> web.AppRunner:

@@ -25,13 +25,13 @@ def command(path: Path | None, host: str, port: int, workers: int) -> None:
                    "    hint: add a `keys:` section, or listen on 127.0.0.1", err=True)
         sys.exit(2)
     logs.configure()
-    from gateway import app  # noqa: PLC0415 - loads onnxruntime: not for a configuration that is refused
-
     if workers > 1:
         from gateway import workers as several  # noqa: PLC0415 - gunicorn, only where it is asked for
 
         several.serve(config, host, port, workers)
         return
+    from gateway import app  # noqa: PLC0415 - loads onnxruntime: not for a configuration that is refused
+
     try:
         uvloop.run(app.serve(config, host, port))
     except OSError as error:

@@ -4,6 +4,7 @@ aiohttp's connector holds the sockets; this room holds slots and deadlines, and 
 that nothing above knows what a ClientError is. Slots are given back synchronously: no cancellation can lose one.
 """
 
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -17,8 +18,9 @@ from gateway.dialects import openai
 from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut, Unavailable, Unreachable
 from gateway.upstream.deadline import Deadline
 
-# The caller's own faults are passed on as the upstream worded them; all other errors may be cured by another target.
-CALLERS_FAULT = frozenset({400, 402, 405, 406, 409, 410, 411, 413, 414, 415, 416, 417, 422, 431})
+# The caller's own faults are passed on as the upstream worded them. All other errors may be cured by another target: an
+# unpaid account (402) or an unknown path (404, 405) is the operator's fault.
+CALLERS_FAULT = frozenset({400, 409, 413, 414, 415, 422, 431})
 
 
 class Pool:
@@ -45,7 +47,8 @@ class Pool:
     def lease(self) -> "Lease":
         """Take a slot, or raise Unavailable at once: nobody queues while another target may be free."""
         if self.in_flight >= self.slots:
-            raise Unavailable(f"All {self.slots} slots of upstream {self.name!r} are taken. Try again shortly.")
+            fault = f"All {self.slots} slots of upstream {self.name!r} are taken. Try again shortly."
+            raise Unavailable(fault, headers={"Retry-After": "1"})
         return Lease(self)
 
     async def close(self) -> None:
@@ -165,7 +168,8 @@ async def _refusal(response: aiohttp.ClientResponse, upstream: str) -> GatewayEr
 
 def _cause(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection ({error.os_error.strerror or error.os_error})"
+        number = error.os_error.errno
+        return f"no connection ({os.strerror(number) if number else error.os_error})"
     return type(error).__name__
 
 
