@@ -21,7 +21,7 @@ class Deadline:
     `close` it at the end.
     """
 
-    __slots__ = ("_already", "_ends", "_handle", "_loop", "_phase", "_phase_ends", "_task", "expired")
+    __slots__ = ("_already", "_armed_for", "_ends", "_handle", "_loop", "_phase", "_phase_ends", "_task", "expired")
 
     def __init__(self, total_s: float) -> None:
         task = asyncio.current_task()
@@ -33,6 +33,7 @@ class Deadline:
         self._phase = "total"
         self._phase_ends = NEVER
         self._ends = self._loop.time() + total_s
+        self._armed_for = self._ends
         self._handle = self._loop.call_at(self._ends, self._fire)
         self.expired: str | None = None
 
@@ -43,9 +44,9 @@ class Deadline:
         """Bound the wait that follows to `seconds`, and to what is left of the total."""
         self._phase = phase
         self._phase_ends = self._loop.time() + seconds
-        if self._phase_ends < self._handle.when():
+        if self._phase_ends < self._armed_for:
             self._handle.cancel()
-            self._handle = self._loop.call_at(self._phase_ends, self._fire)
+            self._arm(self._phase_ends)
         return self
 
     def close(self) -> None:
@@ -64,13 +65,17 @@ class Deadline:
         if self.expired and self._task.uncancel() <= self._already and kind is asyncio.CancelledError:
             raise self._error() from error
 
+    def _arm(self, when: float) -> None:
+        self._armed_for = when
+        self._handle = self._loop.call_at(when, self._fire)
+
     def _error(self) -> TimedOut:
         return TimedOut(f"The upstream was too slow: its {self.expired} deadline passed.")
 
     def _fire(self) -> None:
         due = min(self._phase_ends, self._ends)
         if self._loop.time() < due:
-            self._handle = self._loop.call_at(due, self._fire)
+            self._arm(due)
             return
         waiting = self._phase_ends != NEVER
         self.expired = self._phase if self._phase_ends <= self._ends else "total"
