@@ -1,0 +1,70 @@
+"""The README says nothing that is not so: its examples are run, its commands and settings exist."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway import config
+from gateway.cli import COMMANDS
+from gateway.endpoints import SURFACES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+STRUCTS = {
+    "upstreams": config.UpstreamConfig, "models": config.ModelConfig, "routes": config.RouteConfig,
+    "keys": config.KeyConfig, "classifier": config.ClassifierConfig, "server": config.ServerConfig,
+}
+
+
+def block(language: str) -> str:
+    """Return the first block of a language."""
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def settings() -> list[tuple[str, str]]:
+    """Return every setting that the configuration table names, as (section, name)."""
+    rows = re.findall(r"^\| `(\w+)\.(?:\*\.)?(\w+)`((?:, `\w+`)*) \|", README, re.MULTILINE)
+    return [(section, name) for section, first, more in rows for name in [first, *re.findall(r"`(\w+)`", more)]]
+
+
+def test_the_example_configuration_is_good() -> None:
+    """The YAML of the README is accepted as it stands."""
+    read = config.parse(block("yaml"), {"OPENAI_API_KEY": "any"})
+
+    assert ["small", "large"] == read.routes["auto"].ladder
+
+
+def test_the_python_example_is_python() -> None:
+    """The example compiles."""
+    assert compile(block("python"), "README.md", "exec") is not None
+
+
+@pytest.mark.parametrize("section", STRUCTS)
+def test_every_setting_is_documented(section: str) -> None:
+    """The configuration table has every setting there is, and no other."""
+    fields = {field.encode_name for field in msgspec.structs.fields(STRUCTS[section])}
+
+    assert fields == {name for named, name in settings() if named == section}
+
+
+def test_every_make_target_exists() -> None:
+    """A target that the README tells to type is in the Makefile."""
+    named = set(re.findall(r"make ([a-z]+)`?", README))
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+
+    assert set() == named - targets
+
+
+def test_every_command_is_documented() -> None:
+    """The commands of the README are the commands there are."""
+    assert set(COMMANDS) == set(re.findall(r"^\| `thriftgate (\w+)", README, re.MULTILINE))
+
+
+def test_every_surface_is_documented() -> None:
+    """The paths that a wrong path is told of are in the README."""
+    assert [] == [path for path in re.findall(r"/\S+[^,\s]", SURFACES) if path not in README]

@@ -1,0 +1,55 @@
+"""What `pip install` brings: the wheel carries the classifier's files and runs without the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import orjson
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CARRIED = {
+    "onnx_models/router.int8.onnx", "onnx_models/tokenizer.json", "onnx_models/manifest.json", "onnx_models/CARD.md",
+    "loadtest/gateway.yaml", "gateway/py.typed", "classifier/py.typed",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what git would track, without an index."""
+    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.decode().split("\0")
+    for name in filter(None, tracked):
+        if (ROOT / name).is_file():
+            target = copy / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", out, copy],
+        check=True, capture_output=True,
+    )
+    return next(out.glob("thriftgate-*.whl"))
+
+
+def test_it_carries_the_classifier(wheel: Path) -> None:
+    """The classifier's files, the demo's configuration and the type markers are in it; tests and data are not."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    assert set() == CARRIED - names
+    assert [] == [name for name in names if name.startswith(("tests/", "shared/", "."))]
+
+
+def test_it_judges_prompts_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """`thriftgate classify` works from the wheel's files alone, in another directory."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "import gateway.cli; gateway.cli.main(['classify', '--jsonl', '-'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, input=b'{"id":1,"prompt":"hello"}', capture_output=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+
+    assert 1 == orjson.loads(done.stdout)["id"]
