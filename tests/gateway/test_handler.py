@@ -1,0 +1,175 @@
+"""The parts of the path that can be shown by themselves. (The path itself: tests/path.)"""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from gateway import handler
+from gateway.auth import Keyring
+from gateway.classify import Classify
+from gateway.config import ClassifierConfig, ServerConfig
+from gateway.errors import GatewayError, Refused, TimedOut, TooLarge, Unavailable, Unreachable
+from gateway.handler import Collaborators, Handler
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.receipt import Receipt
+from gateway.router import Router
+
+
+def stamped() -> Receipt:
+    """A receipt up to its first byte: 1 ms to authenticate, 2 to decode, 3 to classify, two calls of 100 and 50 ms."""
+    receipt = Receipt("r-1", 10.0)
+    receipt.authenticated, receipt.decoded, receipt.classified = 10.001, 10.003, 10.006
+    receipt.route, receipt.model, receipt.rung, receipt.reason = "auto", "large", "premium", "fallback"
+    receipt.score = 0.123456
+    receipt.attempt("small", 10.01).ended = 10.11
+    receipt.attempt("large", 10.11).ended = 10.16
+    receipt.first_byte = 10.17
+    return receipt
+
+
+class TestHeaders:
+    """Who answered and why, and where the time went."""
+
+    def test_all_of_them(self) -> None:
+        """Every header of the contract; the gateway's time is what neither the classifier nor an upstream took."""
+        expected = {
+            "Server": "thriftgate",
+            "x-thriftgate-request-id": "r-1",
+            "Server-Timing":
+                "auth;dur=1.000, classify;dur=3.000, queue;dur=0.000, upstream;dur=150.000, gateway;dur=17.000",
+            "x-thriftgate-model": "large",
+            "x-thriftgate-route": "auto",
+            "x-thriftgate-rung": "premium",
+            "x-thriftgate-reason": "fallback",
+            "x-thriftgate-score": "0.1235",
+        }
+
+        assert expected == handler.response_headers(stamped())
+
+    def test_what_did_not_happen_has_no_header(self) -> None:
+        """A named model has no rung, route or score; a score of 0 is one."""
+        receipt = stamped()
+        receipt.route, receipt.rung, receipt.score = None, "", None
+        headers = handler.response_headers(receipt)
+        receipt.score = 0.0
+
+        assert not {"x-thriftgate-route", "x-thriftgate-rung", "x-thriftgate-score"} & set(headers)
+        assert handler.response_headers(receipt)["x-thriftgate-score"] == "0.0000"
+
+    def test_before_anything_happened(self) -> None:
+        """A refusal at the door has its timing too, and no part of it is negative."""
+        timing = handler.server_timing(Receipt("r-1", handler.clock()))
+        parts = dict(part.split(";dur=") for part in timing.split(", "))
+
+        assert list(parts) == ["auth", "classify", "queue", "upstream", "gateway"]
+        assert all(float(value) >= 0 for value in parts.values())
+
+    def test_a_clock_that_says_less_than_its_parts(self) -> None:
+        """The rest is never less than nothing."""
+        receipt = stamped()
+        receipt.first_byte = 10.02
+
+        assert handler.server_timing(receipt).endswith("gateway;dur=0.000")
+
+
+def test_an_error_is_a_response() -> None:
+    """Status, OpenAI's error object with the calls under the request id, our headers and the error's own."""
+    receipt = stamped()
+    receipt.attempts[0].status, receipt.attempts[0].error = 500, "boom"
+    response = handler.error_response(Refused("later", 429, headers={"Retry-After": "7"}), receipt)
+    body = response.body
+    assert isinstance(body, bytes)
+    expected = {
+        "message": "later", "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded",
+        "request_id": "r-1",
+        "attempts": [
+            {"model": "small", "status": 500, "error": "boom"}, {"model": "large", "status": None, "error": None}
+        ],
+    }
+
+    assert (429, "application/json", "7") == (response.status, response.content_type, response.headers["Retry-After"])
+    assert {"error": expected} == orjson.loads(body)
+    assert response.headers["x-thriftgate-request-id"] == "r-1"
+
+
+NONE_LEFT = Unavailable("No target is left to try.")
+
+
+@pytest.mark.parametrize(
+    ("refusals", "told"),
+    [
+        ([Unavailable("full")], "full"),
+        ([Unavailable("full"), Unavailable("full too")], "full too"),
+        ([Unreachable("no"), Unavailable("full")], "no"),
+        ([Unavailable("full"), Unreachable("no")], "no"),
+        ([TimedOut("late"), Unreachable("no")], "late"),
+        ([Refused("said", 500), TimedOut("late")], "said"),
+        ([TimedOut("late"), Refused("said", 500)], "said"),
+        ([Refused("first", 500), Refused("second", 429)], "first"),
+    ],
+)
+def test_the_most_telling_refusal(refusals: list[GatewayError], told: str) -> None:
+    """An answer tells more than silence, silence more than no connection, that more than our own full pool."""
+    refusal: GatewayError = NONE_LEFT
+    for now in refusals:
+        refusal = handler._more_telling(refusal, now)
+
+    assert told == refusal.message
+
+
+class TestReading:
+    """The body, up to a limit."""
+
+    @pytest.fixture
+    async def url(self) -> AsyncIterator[str]:
+        """A server that reads at most ten bytes and says how many, or what it raised."""
+
+        async def handle(http: web.Request) -> web.Response:
+            """Read, and say what came of it."""
+            try:
+                return web.Response(text=str(len(await handler.read_body(http, 10))))
+            except TooLarge as error:
+                return web.Response(status=error.status, text=error.message)
+
+        application = web.Application(client_max_size=10)
+        application.router.add_post("/", handle)
+        async with TestServer(application) as server:
+            yield str(server.make_url("/"))
+
+    @pytest.mark.parametrize("size", [0, 1, 10])
+    async def test_within_it(self, url: str, size: int) -> None:
+        """All of it, the limit itself included."""
+        async with aiohttp.ClientSession() as session, session.post(url, data=b"x" * size) as response:
+            assert (200, str(size)) == (response.status, await response.text())
+
+    @pytest.mark.parametrize("announced", [True, False])
+    async def test_beyond_it(self, url: str, *, announced: bool) -> None:
+        """413 that says the limit, whether the length was announced or not."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            """Fifteen bytes whose number nobody announces."""
+            for _ in range(3):
+                yield b"x" * 5
+
+        data = b"x" * 11 if announced else pieces()
+        async with aiohttp.ClientSession() as session, session.post(url, data=data) as response:
+            said = await response.text()
+
+        assert response.status == 413
+        assert said == "The body is larger than 10 bytes. Send less, or raise `server.max_body_bytes`."
+
+
+async def test_the_repr() -> None:
+    """An operator reads how many requests are being served."""
+    classify = Classify(ClassifierConfig(), lambda _: None)
+    ledger = Ledger(lambda _: None, Metrics())
+    made = Handler(Collaborators(Keyring({}), classify, Router({}, {}, 0.7), {}, ledger, ServerConfig()))
+    classify.close()
+    await ledger.close()
+
+    assert repr(made) == "<Handler 0 running>"

@@ -1,0 +1,243 @@
+"""The answer's way back, over a real socket, from answers that the tests script."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway import relay
+from gateway.dialects.openai import Ending
+from gateway.errors import StreamBroken, TimedOut
+from gateway.pricing import Usage
+from gateway.receipt import Outcome, Receipt
+from gateway.relay import TAIL_BYTES, Tail
+from gateway.upstream.pool import Answer
+
+WORD = 'data: {"choices":[{"index":0,"delta":{"content":"größe"},"finish_reason":null}]}\n\n'.encode()
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+USED = b'data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}\n\n'
+DONE = b"data: [DONE]\n\n"
+ERROR = b'data: {"error":{"message":"overloaded"}}\n\n'
+SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
+
+
+class Scripted(Answer):
+    """An upstream's answer: its chunks, then what happens."""
+
+    __slots__ = ("_chunks", "_then")
+
+    def __init__(
+        self, *chunks: bytes, then: Exception | None = None, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
+        self.status = status
+        self.headers = CIMultiDictProxy(CIMultiDict(SSE if headers is None else headers))
+        self.first, *self._chunks = chunks
+        self._then = then
+
+    async def next(self) -> bytes:
+        """Return the next chunk, or do what comes after the last."""
+        await asyncio.sleep(0)
+        if self._chunks:
+            return self._chunks.pop(0)
+        if self._then is not None:
+            raise self._then
+        return b""
+
+
+class Received(NamedTuple):
+    """What the client got, and what was booked."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    whole: bool
+    receipt: Receipt
+
+
+Relays = Callable[..., Awaitable[web.StreamResponse]]
+
+
+async def relayed(through: Relays, answer: Answer) -> Received:
+    """Relay an answer to a client that reads it to its end, broken or not."""
+    receipt, body, whole = Receipt("r-1", 0.0), b"", True
+
+    async def handle(http: web.Request) -> web.StreamResponse:
+        """Relay the answer."""
+        return await through(http, answer, {"x-thriftgate-model": "small"}, receipt)
+
+    application = web.Application()
+    application.router.add_get("/", handle)
+    async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        async with session.get(server.make_url("/")) as response:
+            try:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+            except aiohttp.ClientPayloadError:
+                whole = False
+        return Received(response.status, response.headers, body, whole, receipt)
+
+
+def booked(receipt: Receipt) -> tuple[Any, ...]:
+    """How a receipt says that it went."""
+    return receipt.outcome, receipt.status, receipt.finish, receipt.usage, receipt.sent_bytes
+
+
+class TestStream:
+    """Chunk by chunk."""
+
+    @pytest.mark.parametrize(
+        "chunks",
+        [
+            (WORD, WORD + STOP, USED, DONE),
+            tuple(bytes([byte]) for byte in WORD + STOP + USED + DONE),
+            (b": ping\r\n\r\n", WORD[:60], WORD[60:] + STOP[:9], STOP[9:], USED.replace(b"\n", b"\r\n") + DONE),
+        ],
+        ids=["by event", "by byte", "cut and mixed"],
+    )
+    async def test_byte_for_byte(self, chunks: tuple[bytes, ...]) -> None:
+        """What the upstream sent is what the client gets; the receipt knows how it ended."""
+        received = await relayed(relay.relay_stream, Scripted(*chunks))
+        sent = b"".join(chunks)
+
+        assert (200, sent, True) == (received.status, received.body, received.whole)
+        assert (Outcome.OK, 200, "stop", Usage(12, 3), len(sent)) == booked(received.receipt)
+        assert received.receipt.error is None
+
+    async def test_headers(self) -> None:
+        """Ours are added, the upstream's that a client may see are kept, and nobody may buffer."""
+        answer = Scripted(STOP, headers={**SSE, "x-request-id": "up-1", "Set-Cookie": "a=1", "Server": "acme"})
+        headers = (await relayed(relay.relay_stream, answer)).headers
+
+        assert headers["Content-Type"] == SSE["Content-Type"]
+        assert (headers["x-request-id"], headers["x-thriftgate-model"]) == ("up-1", "small")
+        assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-cache", "no")
+        assert "Set-Cookie" not in headers
+        assert headers.get("Server") != "acme"
+
+    @pytest.mark.parametrize(
+        "error", [StreamBroken("The upstream's answer broke off."), TimedOut("The upstream was too slow.")]
+    )
+    @pytest.mark.parametrize(
+        ("chunks", "between"), [((WORD, WORD), b""), ((WORD, WORD[:40]), b"\n\n")], ids=["between events", "inside one"]
+    )
+    async def test_one_that_breaks(
+        self, error: StreamBroken | TimedOut, chunks: tuple[bytes, ...], between: bytes
+    ) -> None:
+        """An error event of its own ends it, then the connection breaks: nobody takes it for a whole one."""
+        received = await relayed(relay.relay_stream, Scripted(*chunks, then=error))
+        sent = b"".join(chunks)
+        frame = received.body.removeprefix(sent + between + b"data: ")
+
+        assert received.body.startswith(sent + between + b"data: {")
+        assert error.message == orjson.loads(frame)["error"]["message"]
+        assert received.whole is False
+        assert (Outcome.BROKEN, 200, None, None, len(sent)) == booked(received.receipt)
+        assert f"{type(error).__name__}: {error.message}" == received.receipt.error
+
+    async def test_one_that_ends_without_finishing(self) -> None:
+        """A clean end is not a finish: the client is told, and the tokens that were counted are booked."""
+        received = await relayed(relay.relay_stream, Scripted(WORD, USED))
+        expected = "The upstream ended the stream without finishing its answer."
+
+        assert expected == orjson.loads(received.body.removeprefix(WORD + USED + b"data: "))["error"]["message"]
+        assert received.whole is False
+        assert (Outcome.BROKEN, 200, None, Usage(12, 3), len(WORD + USED)) == booked(received.receipt)
+
+    @pytest.mark.parametrize("then", [None, StreamBroken("cut")])
+    async def test_one_that_says_its_error_itself(self, then: Exception | None) -> None:
+        """The upstream's word is the last: no second error follows it."""
+        received = await relayed(relay.relay_stream, Scripted(WORD, ERROR, then=then))
+
+        assert received.body == WORD + ERROR
+        assert received.receipt.outcome is Outcome.BROKEN
+
+    async def test_what_is_no_event_stream(self) -> None:
+        """An upstream that answers a stream with one JSON object is passed on as it is."""
+        answer = Scripted(b'{"choices"', b":[]}", headers={"Content-Type": "application/json"})
+        received = await relayed(relay.relay_stream, answer)
+
+        assert (b'{"choices":[]}', True) == (received.body, received.whole)
+        assert received.receipt.outcome is Outcome.OK
+
+
+class TestWhole:
+    """In one piece."""
+
+    @pytest.mark.parametrize(("status", "outcome"), [(200, Outcome.OK), (201, Outcome.OK), (400, Outcome.REFUSED)])
+    async def test_byte_for_byte(self, status: int, outcome: Outcome) -> None:
+        """Status and body as they came; what the upstream refuses is the caller's fault."""
+        body = b'{ "choices":[{"finish_reason":"length"}], "usage":{"prompt_tokens":5,"completion_tokens":2}}\n'
+        headers = {"Content-Type": "application/json", "x-ratelimit-remaining-tokens": "9", "Set-Cookie": "a=1"}
+        received = await relayed(relay.relay_whole, Scripted(body, status=status, headers=headers))
+
+        assert (status, body, True) == (received.status, received.body, received.whole)
+        assert (outcome, status, "length", Usage(5, 2), len(body)) == booked(received.receipt)
+        assert received.headers["Content-Type"] == "application/json"
+        assert received.headers["x-ratelimit-remaining-tokens"] == "9"
+        assert received.headers["x-thriftgate-model"] == "small"
+        assert "Set-Cookie" not in received.headers
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff"])
+    async def test_what_is_no_completion(self, body: bytes) -> None:
+        """It is not ours to judge."""
+        received = await relayed(relay.relay_whole, Scripted(body, headers={"Content-Type": "text/html"}))
+
+        assert body == received.body
+        assert (Outcome.OK, 200, None, None, len(body)) == booked(received.receipt)
+
+
+class TestTail:
+    """The last bytes of a stream."""
+
+    def test_nothing(self) -> None:
+        """A stream without a byte has not finished."""
+        assert Tail().read() == (Ending(), True)
+
+    @pytest.mark.parametrize("size", [1, 7, 100, 10_000, 100_000])
+    def test_the_end_is_kept(self, size: int) -> None:
+        """However long and however cut the stream was, its finish and usage are there, and memory stays bounded."""
+        stream, tail = WORD * 500 + STOP + USED + DONE, Tail()
+        for at in range(0, len(stream), size):
+            tail.add(stream[at:at + size])
+
+        assert tail.read() == (Ending(complete=True, finish="stop", usage=Usage(12, 3)), True)
+        assert sum(map(len, tail._chunks)) == tail._bytes
+        assert tail._bytes < TAIL_BYTES + 2 * size
+
+    def test_just_enough_is_kept(self) -> None:
+        """A chunk is forgotten when what follows it is long enough by itself, to the byte."""
+        tail = Tail()
+        tail.add(b"first")
+        tail.add(b"x" * (TAIL_BYTES - 1))
+        before = len(tail._chunks)
+        tail.add(b"y")
+
+        assert (before, [TAIL_BYTES - 1, 1]) == (2, [len(chunk) for chunk in tail._chunks])
+
+    @pytest.mark.parametrize(("chunk", "between"), [(WORD, True), (WORD[:-1], False), (WORD[:20], False)])
+    def test_where_it_ends(self, chunk: bytes, *, between: bool) -> None:
+        """It says whether a frame of ours may begin here."""
+        tail = Tail()
+        tail.add(chunk)
+
+        assert tail.read()[1] is between
+
+
+@pytest.mark.parametrize(
+    ("name", "passed"),
+    [
+        ("Content-Type", True), ("content-encoding", True), ("X-Request-ID", True), ("Retry-After", True),
+        ("x-ratelimit-limit-requests", True), ("OpenAI-Processing-Ms", True), ("Set-Cookie", False), ("Server", False),
+        ("Content-Length", False), ("Transfer-Encoding", False), ("Connection", False), ("Date", False),
+        ("x-thriftgate-model", False), ("Authorization", False),
+    ],
+)
+def test_which_headers_a_client_may_see(name: str, *, passed: bool) -> None:
+    """What the answer says of itself and of limits; no cookies, servers or hop-by-hop fields."""
+    assert ({name: "v"} if passed else {}) == relay.passed_headers({name: "v"})
