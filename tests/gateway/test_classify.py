@@ -70,6 +70,7 @@ async def make(predictor: Scripted, failures: list[BaseException]) -> AsyncItera
     made: list[Classify] = []
 
     def make(**settings: Any) -> Classify:
+        """Make one."""
         classify = Classify(ClassifierConfig(**{"deadline_ms": LONG_S * 1000, **settings}), failures.append)
         classify.predictor = predictor
         made.append(classify)
@@ -170,7 +171,7 @@ async def test_late(make: Makes, predictor: Scripted) -> None:
 
     assert hasty == Verdict(Source.LATE)
     assert shown == "<Classify ready, 1 running, 0 cached>"
-    assert await patient == [JUDGED]
+    assert [*await patient] == [JUDGED]
     assert await classify.judge(asked("hello"), "app") == CACHED
 
 
@@ -349,7 +350,7 @@ async def test_closing(make: Makes, predictor: Scripted) -> None:
         await asyncio.to_thread(thread.join, LONG_S)
     waiting.cancel()
 
-    assert verdict == [JUDGED]
+    assert [*verdict] == [JUDGED]
     assert predictor.asked == ["at hand"]
     assert [(thread.name, thread.is_alive()) for thread in threads] == [("classifier", False)]
     assert await classify.judge(asked("after"), "app") == Verdict(Source.LATE)

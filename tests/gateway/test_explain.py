@@ -68,7 +68,7 @@ def test_what_was_removed() -> None:
 
 
 @pytest.mark.parametrize(("fields", "expected"), [({}, 300), ({"max_tokens": 50}, 50)])
-def test_the_callers_limit_is_the_estimate(fields: dict[str, int], expected: int) -> None:
+def test_the_callers_limit_is_the_estimate(fields: dict[str, Any], expected: int) -> None:
     """What may be written at most, or an assumption."""
     assert expected == explained(asked(**fields), None)["estimate"]["output_tokens"]
 

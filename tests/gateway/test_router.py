@@ -34,9 +34,7 @@ def sure(p_cheap: float, task: str = "chat", source: Source = Source.CLASSIFIER)
     return Verdict(source, 1 - p_cheap, p_cheap, task)
 
 
-def router(
-    route: RouteConfig | None = None, default_threshold: float = 0.7, **models: ModelConfig
-) -> Router:
+def router(route: RouteConfig | None = None, default_threshold: float = 0.7, **models: Any) -> Router:
     """A router with one route, `auto`, over the ladder, and these models changed."""
     return Router({"auto": route or RouteConfig(ladder=LADDER)}, {**MODELS, **models}, default_threshold)
 
@@ -269,8 +267,8 @@ class TestCapability:
         """What the caller wants written must fit beside what is read: about three bytes a token, to the token."""
         request = asked(max_tokens=500)
         likely = len(request.raw) // 3 + 500
-        rooms = {"small": with_room(likely - 1), "medium": with_room(likely), "large": with_room(likely)}
-        plan = router(**rooms).plan(request, sure(0.9))
+        enough = with_room(likely)
+        plan = router(small=with_room(likely - 1), medium=enough, large=enough).plan(request, sure(0.9))
 
         assert names(plan) == ["medium", "large"]
 
@@ -283,7 +281,7 @@ class TestCapability:
 
     def test_in_doubt_the_roomiest_is_asked(self) -> None:
         """Where no rung probably fits but one may, the provider counts: our estimate refuses nobody."""
-        contexts = {"small": with_room(200), "medium": with_room(300), "large": with_room(250)}
+        contexts: dict[str, Any] = {"small": with_room(200), "medium": with_room(300), "large": with_room(250)}
         plan = router(**contexts).plan(asked(messages=[{"role": "user", "content": "x" * 2000}]), sure(0.9))
 
         assert (names(plan), plan.reason) == (["medium"], Reason.CAPABILITY)
@@ -292,7 +290,7 @@ class TestCapability:
     @pytest.mark.parametrize("model", ["auto", "medium"])
     def test_what_surely_fits_nowhere(self, model: str) -> None:
         """Only when even eight bytes a token are too many: 400 context_length_exceeded, before anything is sent."""
-        rooms = {"small": with_room(20), "medium": with_room(30), "large": with_room(25)}
+        rooms: dict[str, Any] = {"small": with_room(20), "medium": with_room(30), "large": with_room(25)}
         request = asked(model, messages=[{"role": "user", "content": "x" * 1000}])
         least = len(request.raw) // 8
         with pytest.raises(ContextTooLong) as caught:

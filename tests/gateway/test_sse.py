@@ -69,7 +69,9 @@ def by_byte(stream: bytes) -> list[bytes]:
 
 def as_the_standard_reads(stream: bytes) -> list[Event]:
     """Read a whole stream line by line, in the standard's own words; a last event counts without its blank line."""
-    events, data, kind = [], [], b""
+    events: list[Event] = []
+    data: list[bytes] = []
+    kind = b""
     for line in [*stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), b""]:
         field, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value

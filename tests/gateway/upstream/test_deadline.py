@@ -1,8 +1,9 @@
 """The deadlines of a call, on a clock that jumps: nothing here waits, and every moment is exact."""
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -38,14 +39,19 @@ class _Loop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-def run(scene: Coroutine[Any, Any, None]) -> None:
-    """Play a scene on the jumping clock, which starts at 0."""
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        runner.run(scene)
+def jumping(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Play a test on the jumping clock, which starts at 0."""
+
+    @functools.wraps(test)
+    def played(*args: Any, **named: Any) -> None:
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(test(*args, **named))
+
+    return played
 
 
 def now() -> float:
-    """The scene's time, in whole milliseconds."""
+    """The clock's time, in whole milliseconds."""
     return round(asyncio.get_running_loop().time(), 3)
 
 
@@ -66,120 +72,104 @@ async def hang() -> None:
         (600, "idle", FOREVER_S, 600, "total"),
     ],
 )
-def test_each_phase(total_s: float, phase: str, seconds: float, at: float, expired: str) -> None:
+@jumping
+async def test_each_phase(total_s: float, phase: str, seconds: float, at: float, expired: str) -> None:
     """What lasts too long is ended at its moment, and the error and the repr say which deadline it was."""
+    deadline = Deadline(total_s)
+    with pytest.raises(TimedOut) as caught, deadline.wait(phase, seconds):
+        await hang()
 
-    async def scene() -> None:
-        deadline = Deadline(total_s)
-        with pytest.raises(TimedOut) as caught, deadline.wait(phase, seconds):
-            await hang()
-
-        assert at == now()
-        assert f"The upstream was too slow: its {expired} deadline passed." == caught.value.message
-        assert (expired, f"<Deadline {expired} expired>") == (deadline.expired, repr(deadline))
-        assert isinstance(caught.value.__cause__, asyncio.CancelledError)
-        deadline.close()
-
-    run(scene())
+    assert at == now()
+    assert f"The upstream was too slow: its {expired} deadline passed." == caught.value.message
+    assert (expired, f"<Deadline {expired} expired>") == (deadline.expired, repr(deadline))
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    deadline.close()
 
 
-def test_what_is_in_time_is_left_alone() -> None:
+@jumping
+async def test_what_is_in_time_is_left_alone() -> None:
     """Many waits, each shorter than its phase, together longer than any; then the task goes on uncancelled."""
+    deadline = Deadline(600)
+    with deadline.wait("first_output", 8):
+        await asyncio.sleep(7.9)
+    for _ in range(50):
+        with deadline.wait("idle", 2):
+            await asyncio.sleep(1.9)
+    task = asyncio.current_task()
+    deadline.close()
 
-    async def scene() -> None:
-        deadline = Deadline(600)
-        with deadline.wait("first_output", 8):
-            await asyncio.sleep(7.9)
-        for _ in range(50):
-            with deadline.wait("idle", 2):
-                await asyncio.sleep(1.9)
-        task = asyncio.current_task()
-        deadline.close()
-
-        assert task is not None
-        assert (102.9, 0, None, "<Deadline idle>") == (now(), task.cancelling(), deadline.expired, repr(deadline))
-
-    run(scene())
+    assert task is not None
+    assert (102.9, 0, None, "<Deadline idle>") == (now(), task.cancelling(), deadline.expired, repr(deadline))
 
 
-def test_an_early_timer_sets_itself_again() -> None:
+@jumping
+async def test_an_early_timer_sets_itself_again() -> None:
     """The clock of an earlier phase does not end a later one, nor does it let it go on too long."""
+    deadline = Deadline(600)
+    with deadline.wait("first_output", 5):
+        await asyncio.sleep(4)
+    with pytest.raises(TimedOut, match="idle"), deadline.wait("idle", 3):
+        await hang()
 
-    async def scene() -> None:
-        deadline = Deadline(600)
-        with deadline.wait("first_output", 5):
-            await asyncio.sleep(4)
-        with pytest.raises(TimedOut, match="idle"), deadline.wait("idle", 3):
-            await hang()
-
-        assert now() == 7
-        deadline.close()
-
-    run(scene())
+    assert now() == 7
+    deadline.close()
 
 
-def test_a_shorter_phase_comes_before_a_longer_ones_timer() -> None:
+@jumping
+async def test_a_shorter_phase_comes_before_a_longer_ones_timer() -> None:
     """The timer is set forward where the next phase ends sooner."""
+    deadline = Deadline(600)
+    with deadline.wait("first_output", 100):
+        await asyncio.sleep(1)
+    with pytest.raises(TimedOut, match="idle"), deadline.wait("idle", 3):
+        await hang()
 
-    async def scene() -> None:
-        deadline = Deadline(600)
-        with deadline.wait("first_output", 100):
-            await asyncio.sleep(1)
-        with pytest.raises(TimedOut, match="idle"), deadline.wait("idle", 3):
-            await hang()
-
-        assert now() == 4
-        deadline.close()
-
-    run(scene())
+    assert now() == 4
+    deadline.close()
 
 
-def test_between_two_waits_the_phase_stands_still() -> None:
+@jumping
+async def test_between_two_waits_the_phase_stands_still() -> None:
     """A client that reads slowly is not the upstream's fault: only the total runs on."""
+    deadline = Deadline(600)
+    with deadline.wait("first_output", 5):
+        await asyncio.sleep(1)
+    await asyncio.sleep(100)
+    with deadline.wait("idle", 5):
+        await asyncio.sleep(4)
+    await asyncio.sleep(100)
+    with pytest.raises(TimedOut, match="idle"), deadline.wait("idle", 5):
+        await hang()
 
-    async def scene() -> None:
-        deadline = Deadline(600)
-        with deadline.wait("first_output", 5):
-            await asyncio.sleep(1)
-        await asyncio.sleep(100)
-        with deadline.wait("idle", 5):
-            await asyncio.sleep(4)
-        await asyncio.sleep(100)
-        with pytest.raises(TimedOut, match="idle"), deadline.wait("idle", 5):
-            await hang()
-
-        assert now() == 210
-        deadline.close()
-
-    run(scene())
+    assert now() == 210
+    deadline.close()
 
 
-def test_a_total_that_passes_between_two_waits() -> None:
+@jumping
+async def test_a_total_that_passes_between_two_waits() -> None:
     """It does not tear the client's own waiting: the next wait for the upstream raises, at once and every time."""
+    deadline = Deadline(10)
+    with deadline.wait("first_output", 5):
+        await asyncio.sleep(1)
+    await asyncio.sleep(100)
+    for _ in range(2):
+        with pytest.raises(TimedOut, match="total"), deadline.wait("idle", 5):
+            await hang()
+    await asyncio.sleep(100)
+    task = asyncio.current_task()
 
-    async def scene() -> None:
-        deadline = Deadline(10)
-        with deadline.wait("first_output", 5):
-            await asyncio.sleep(1)
-        await asyncio.sleep(100)
-        for _ in range(2):
-            with pytest.raises(TimedOut, match="total"), deadline.wait("idle", 5):
-                await hang()
-        await asyncio.sleep(100)
-        task = asyncio.current_task()
-
-        assert task is not None
-        assert (201, 0) == (now(), task.cancelling())
-        deadline.close()
-
-    run(scene())
+    assert task is not None
+    assert (201, 0) == (now(), task.cancelling())
+    deadline.close()
 
 
 @pytest.mark.parametrize("at", [3.0, 5.0], ids=["before the deadline", "at the deadline"])
-def test_anothers_cancellation_wins(at: float) -> None:
+@jumping
+async def test_anothers_cancellation_wins(at: float) -> None:
     """A client that left, even in the same moment as the deadline: the task is cancelled and not merely late."""
 
     async def waiting() -> None:
+        """Wait under a deadline."""
         deadline = Deadline(600)
         try:
             with deadline.wait("idle", 5):
@@ -187,106 +177,94 @@ def test_anothers_cancellation_wins(at: float) -> None:
         finally:
             deadline.close()
 
-    async def scene() -> None:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(waiting())
-            asyncio.get_running_loop().call_at(at, task.cancel)
-            await asyncio.wait([task])
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(waiting())
+        asyncio.get_running_loop().call_at(at, task.cancel)
+        await asyncio.wait([task])
 
-        assert task.cancelled()
-        assert at == now()
-
-    run(scene())
+    assert task.cancelled()
+    assert at == now()
 
 
-def test_a_cancellation_from_before_is_not_taken_back() -> None:
+@jumping
+async def test_a_cancellation_from_before_is_not_taken_back() -> None:
     """A task that goes on after a cancellation still gets its own deadlines, and stays as cancelled as it was."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(1)
+    deadline = Deadline(600)
+    with pytest.raises(TimedOut), deadline.wait("idle", 5):
+        await hang()
+    cancelling = task.cancelling()
+    deadline.close()
+    task.uncancel()
 
-    async def scene() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.sleep(1)
-        deadline = Deadline(600)
-        with pytest.raises(TimedOut), deadline.wait("idle", 5):
-            await hang()
-        cancelling = task.cancelling()
-        deadline.close()
-        task.uncancel()
-
-        assert cancelling == 1
-
-    run(scene())
+    assert cancelling == 1
 
 
-def test_the_waits_own_error_passes() -> None:
+@jumping
+async def test_the_waits_own_error_passes() -> None:
     """What the upstream raised is what is raised, even at the last moment."""
 
     async def fail_late() -> None:
+        """Turn the cancellation into another error."""
         try:
             await hang()
         except asyncio.CancelledError:
             raise ConnectionResetError from None
 
-    async def scene() -> None:
-        deadline = Deadline(600)
-        with pytest.raises(ConnectionRefusedError), deadline.wait("idle", 5):
-            raise ConnectionRefusedError
-        with pytest.raises(ConnectionResetError), deadline.wait("idle", 5):
-            await fail_late()
-        task = asyncio.current_task()
-        deadline.close()
+    deadline = Deadline(600)
+    with pytest.raises(ConnectionRefusedError), deadline.wait("idle", 5):
+        raise ConnectionRefusedError
+    with pytest.raises(ConnectionResetError), deadline.wait("idle", 5):
+        await fail_late()
+    task = asyncio.current_task()
+    deadline.close()
 
-        assert task is not None
-        assert task.cancelling() == 0
-
-    run(scene())
+    assert task is not None
+    assert task.cancelling() == 0
 
 
-def test_closing() -> None:
+@jumping
+async def test_closing() -> None:
     """A closed deadline ends nothing any more."""
+    deadline = Deadline(10)
+    with deadline.wait("first_output", 5):
+        await asyncio.sleep(1)
+    deadline.close()
+    await asyncio.sleep(100)
 
-    async def scene() -> None:
-        deadline = Deadline(10)
-        with deadline.wait("first_output", 5):
-            await asyncio.sleep(1)
-        deadline.close()
-        await asyncio.sleep(100)
-
-        assert deadline.expired is None
-
-    run(scene())
+    assert deadline.expired is None
 
 
-def test_outside_a_task() -> None:
+@jumping
+async def test_outside_a_task() -> None:
     """There is nothing it could end, and it says so at once."""
+    loop = asyncio.get_running_loop()
+    told = loop.create_future()
 
-    async def scene() -> None:
-        loop = asyncio.get_running_loop()
-        told = loop.create_future()
+    def make() -> None:
+        """Make one in a callback of the loop's."""
+        try:
+            Deadline(1)
+        except RuntimeError as error:
+            told.set_result(str(error))
 
-        def make() -> None:
-            try:
-                Deadline(1)
-            except RuntimeError as error:
-                told.set_result(str(error))
+    loop.call_soon(make)
 
-        loop.call_soon(make)
-
-        assert await told == "a deadline needs a task whose waiting it can end"
-
-    run(scene())
+    assert await told == "a deadline needs a task whose waiting it can end"
 
 
-def test_before_any_wait() -> None:
-    """Only the total runs."""
+@jumping
+async def test_before_any_wait() -> None:
+    """Only the total runs, and it ends no waiting but the upstream's."""
+    deadline = Deadline(10)
+    shown = repr(deadline)
+    await asyncio.sleep(20)
+    with pytest.raises(TimedOut, match="total"), deadline.wait("first_output", 5):
+        await hang()
 
-    async def scene() -> None:
-        deadline = Deadline(10)
-        shown = repr(deadline)
-        deadline.close()
-
-        assert shown == "<Deadline total>"
-
-    run(scene())
+    assert (shown, now()) == ("<Deadline total>", 20)
+    deadline.close()

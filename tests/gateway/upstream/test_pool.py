@@ -52,6 +52,7 @@ class Provider:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
 
         async def handle(_: web.Request) -> web.StreamResponse:
+            """Answer."""
             return web.Response(status=status, body=body, headers=named)
 
         self.handle = handle
@@ -60,6 +61,7 @@ class Provider:
         """Answer with these chunks, then end, break off or hang."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            """Stream."""
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
             await response.prepare(request)
             for chunk in chunks:
@@ -117,6 +119,7 @@ async def opened() -> AsyncIterator[Opens]:
     pools: list[Pool] = []
 
     def opened(base_url: str, deadlines: Deadlines = LONG, **settings: Any) -> Model:
+        """Open one."""
         made = Pool("acme", UpstreamConfig(base_url=base_url, **settings))
         pools.append(made)
         return Model("small", ModelConfig(upstream="acme", name="acme-small", deadlines=deadlines), made)
@@ -210,6 +213,7 @@ class TestAnswers:
         free = asyncio.Event()
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            """Send one event, and the other when the test says so."""
             response = web.StreamResponse()
             await response.prepare(request)
             await response.write(FRAME)
@@ -366,6 +370,7 @@ class TestFailures:
         """Something else listens there: Unreachable."""
 
         async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            """Speak another protocol."""
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
             await writer.drain()
@@ -381,6 +386,7 @@ class TestFailures:
         """The connection closes without a word: Unreachable."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            """Hang up."""
             assert request.transport is not None
             request.transport.abort()
             await hang()
