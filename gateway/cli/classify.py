@@ -7,7 +7,6 @@ from typing import BinaryIO
 
 import click
 import msgspec
-import orjson
 
 from classifier.bundle import BundleError
 from classifier.predict import Prediction, Predictor, Prompt
@@ -42,11 +41,12 @@ def command(texts: tuple[str, ...], path: Path | None) -> None:
             click.echo(f"score {said.score:.3f}  p_cheap {said.p_cheap:.3f}  {said.task:<12} {_short(text)}")
         return
     try:
-        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as file:
-            _judge_lines(predictor, file)
+        opened = sys.stdin.buffer if str(path) == "-" else path.open("rb")
     except OSError as error:
         click.echo(f"{path} cannot be read: {error.strerror}\n    hint: give the path of a JSON Lines file", err=True)
         sys.exit(2)
+    with opened as file:
+        _judge_lines(predictor, file)
 
 
 def _judge_lines(predictor: Predictor, file: BinaryIO) -> None:
@@ -85,7 +85,7 @@ def _prompt(line: _Line) -> Prompt:
 
 def _output(line: _Line, said: Prediction) -> bytes:
     fields = {"id": line.id, "score": round(said.score, 6), "p_cheap": round(said.p_cheap, 6), "task": said.task}
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+    return msgspec.json.encode(fields) + b"\n"      # not orjson: an id may be larger than 64 bits
 
 
 def _short(text: str) -> str:

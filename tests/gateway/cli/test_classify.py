@@ -1,7 +1,10 @@
 """`thriftgate classify`: a contract that other people's scripts rely on."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from click.testing import CliRunner, Result
@@ -59,6 +62,31 @@ def test_jsonl_says_what_the_classifier_says(tmp_path: Path) -> None:
     last = Predictor.load().predict(Prompt(prompts[-1]))
     assert list(range(BATCH + 3)) == [line["id"] for line in said]
     assert round(last.score, 6) == said[-1]["score"]
+
+
+def test_an_id_comes_back_as_it_was() -> None:
+    """Any text or whole number, however large."""
+    ids: list[object] = ["", "größe", "7", -1, 2**64, 10**30]
+    sent = b"\n".join(msgspec.json.encode({"id": each, "prompt": "hi"}) for each in ids)
+    said = run("--jsonl", "-", stdin=sent)
+
+    assert ids == [msgspec.json.decode(line)["id"] for line in said.stdout_bytes.splitlines()]
+
+
+def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+    """`| head -1` is no fault of the file: nothing is said of it."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(b'{"id":1,"prompt":"hi"}\n' * 10 * BATCH)
+    command = [sys.executable, "-m", "gateway", "classify", "--jsonl", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as judging:
+        assert judging.stdout is not None
+        assert judging.stderr is not None
+        first = judging.stdout.readline()
+        judging.stdout.close()
+        said = judging.stderr.read()
+
+    assert orjson.loads(first)["id"] == 1
+    assert said == b""
 
 
 def test_turns_stand_for_the_conversation() -> None:

@@ -57,6 +57,11 @@ def test_it_says_what_it_would_cost(file: Path) -> None:
     assert {"input_tokens", "output_tokens"} < estimate.keys()
 
 
+def test_an_argument_that_is_not_utf8(file: Path) -> None:
+    """It is judged all the same."""
+    assert "auto" == orjson.loads(run(file, "caf\udce9 au lait").stdout)["route"]
+
+
 def test_an_unknown_model_lists_what_exists(file: Path) -> None:
     """A name that is neither route nor model: exit 2, and the names there are."""
     result = run(file, "--model", "gpt-9", "hello")
