@@ -20,6 +20,7 @@ import orjson
 import pytest
 import uvloop
 from aiohttp import web
+from multidict import CIMultiDict
 
 from classifier.predict import Predictor
 from gateway import app, config
@@ -126,6 +127,11 @@ class Wire:
         async with asyncio.timeout(BOUND_S):
             return await self._reader.readuntil(mark)
 
+    async def some(self) -> bytes:
+        """Return what has arrived, at least a byte."""
+        async with asyncio.timeout(BOUND_S):
+            return await self._reader.read(1 << 20)
+
     async def rest(self) -> bytes:
         """Return everything up to the end of the connection."""
         async with asyncio.timeout(BOUND_S):
@@ -135,9 +141,9 @@ class Wire:
         """Return an answer that gives its length."""
         head = await self.until(b"\r\n\r\n")
         status, *lines = head.decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+        headers = CIMultiDict((name, value) for name, _, value in (line.partition(": ") for line in lines if line))
         async with asyncio.timeout(BOUND_S):
-            body = await self._reader.readexactly(int(headers["content-length"]))
+            body = await self._reader.readexactly(int(headers["Content-Length"]))
         return Reply(int(status.split()[1]), headers, body)
 
     def leave(self) -> float:

@@ -33,12 +33,31 @@ class Script:
     def __init__(self, steps: tuple[bytes | asyncio.Event, ...], *, reset: bool) -> None:
         self._steps = steps
         self._reset = reset
+        self._serving: set[asyncio.Task[None]] = set()
         self.asked = asyncio.Event()
         self.calls = 0
         self.base_url = ""
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
+            writer.close()
+
+    async def stop(self) -> None:
+        """Let go whatever still waits, and see the connections end."""
+        for step in self._steps:
+            if isinstance(step, asyncio.Event):
+                step.set()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=BOUND_S)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
@@ -64,17 +83,19 @@ Scripted = Callable[..., Awaitable[Script]]
 @pytest.fixture
 async def scripted(_nothing_left: None) -> AsyncIterator[Scripted]:
     """`await scripted(*steps)`: a provider that sends these bytes and waits for these events."""
-    servers: list[asyncio.Server] = []
+    started: list[tuple[Script, asyncio.Server]] = []
 
     async def start(*steps: bytes | asyncio.Event, reset: bool = False) -> Script:
         script = Script(steps, reset=reset)
-        servers.append(await asyncio.start_server(script, "127.0.0.1", 0))
-        script.base_url = f"http://127.0.0.1:{servers[-1].sockets[0].getsockname()[1]}/v1"
+        server = await asyncio.start_server(script, "127.0.0.1", 0)
+        script.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        started.append((script, server))
         return script
 
     yield start
-    for server in servers:
+    for script, server in started:
         server.close()
+        await script.stop()
         await server.wait_closed()
 
 
@@ -104,7 +125,11 @@ class Process:
 
     def terminate(self) -> None:
         """Ask it to stop, as a service manager does."""
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
 
     async def ended(self) -> int:
         """Read what it still writes, and return its exit status. What it wrote on stderr is in `said`."""
@@ -130,14 +155,15 @@ async def process(_nothing_left: None, tmp_path: Path) -> AsyncIterator[Spawn]:
     """`await process(text)`: the real process, listening on a free port."""
     async with contextlib.AsyncExitStack() as started:
 
-        async def start(text: str, *arguments: str) -> Process:
+        async def start(text: str, port: int = 0, workers: int = 1) -> Process:
             path = tmp_path / "gateway.yaml"
             path.write_text(text, encoding="utf-8")
-            command = [sys.executable, "-m", "gateway", "serve", "-c", str(path), "--port", "0", *arguments]
+            command = [sys.executable, "-m", "gateway", "serve", "-c", str(path)]
+            command += ["--port", str(port), "--workers", str(workers)]
             pipe = asyncio.subprocess.PIPE
             running = Process(await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe))
             started.push_async_callback(running.kill)
-            running.client = Client(f"http://127.0.0.1:{(await running.line('listening'))['port']}")
+            running.client = Client(f"http://127.0.0.1:{port or (await running.line('listening'))['port']}")
             started.push_async_callback(running.client.close)
             return running
 
