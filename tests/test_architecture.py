@@ -16,16 +16,17 @@ LEVELS = [
     {"errors", "logs"},
     {"sse", "pricing", "faults"},
     {"wire", "receipt", "metrics", "config"},
-    {"router", "dialects.openai", "auth", "explain"},
-    {"classify", "upstream.deadline", "ledger"},
+    {"router", "dialects.openai", "auth"},
+    {"explain", "classify", "upstream.deadline", "ledger"},
     {"upstream.pool"},
     {"relay"},
     {"handler"},
     {"endpoints"},
     {"app"},
     {"workers"},
+    {"cli"},           # finds its commands by name
     {"cli.files"},
-    {"cli.check", "cli.classify", "cli.demo", "cli.route", "cli.serve", "cli"},
+    {"cli.check", "cli.classify", "cli.demo", "cli.route", "cli.serve"},
     {"__main__"},
 ]
 PURE = {
