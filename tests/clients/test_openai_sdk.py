@@ -39,6 +39,7 @@ async def connect() -> AsyncIterator[Connect]:
     clients: list[openai.AsyncOpenAI] = []
 
     async def open_(running: Running, key: str = "sk-anything") -> openai.AsyncOpenAI:
+        """Open one."""
         clients.append(openai.AsyncOpenAI(base_url=running.base_url + "/v1", api_key=key, max_retries=0))
         return clients[-1]
 
@@ -103,6 +104,7 @@ async def test_the_synchronous_client(running: Running, *, streamed: bool) -> No
     """In a thread of its own, as most applications use it."""
 
     def ask() -> str:
+        """Return the text."""
         with openai.OpenAI(base_url=running.base_url + "/v1", api_key="sk-anything", max_retries=0) as sdk:
             if not streamed:
                 return sdk.chat.completions.create(model="auto", messages=USER).choices[0].message.content or ""
@@ -250,6 +252,7 @@ async def test_the_sdks_own_retry_works_with_our_retry_after(running: Running, f
     first.turn(error_rate=1, status=429)
 
     async def mend() -> None:
+        """Let the provider recover once it has refused."""
         await first.journal.until(lambda journal: journal.refused == 1)
         first.turn(error_rate=0)
 
@@ -302,6 +305,7 @@ async def test_many_at_once(sdk: openai.AsyncOpenAI, running: Running) -> None:
     """Thirty-two streams through one client: each gets its own answer, and leaves its own receipt."""
 
     async def ask(number: int) -> tuple[int, str | None]:
+        """Return how many tokens came, and why they ended."""
         stream = await sdk.chat.completions.create(
             model="auto", messages=USER, stream=True, extra_body={"mock": {"tokens": number + 1}}
         )

@@ -65,6 +65,8 @@ class Script:
             self.calls += 1
             self.asked.set()
             for step in self._steps:
+                if writer.is_closing():
+                    break
                 if isinstance(step, bytes):
                     writer.write(step)
                     await writer.drain()
@@ -86,6 +88,7 @@ async def scripted(_nothing_left: None) -> AsyncIterator[Scripted]:
     started: list[tuple[Script, asyncio.Server]] = []
 
     async def start(*steps: bytes | asyncio.Event, reset: bool = False) -> Script:
+        """Start one."""
         script = Script(steps, reset=reset)
         server = await asyncio.start_server(script, "127.0.0.1", 0)
         script.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
@@ -156,6 +159,7 @@ async def process(_nothing_left: None, tmp_path: Path) -> AsyncIterator[Spawn]:
     async with contextlib.AsyncExitStack() as started:
 
         async def start(text: str, port: int = 0, workers: int = 1) -> Process:
+            """Start one."""
             path = tmp_path / "gateway.yaml"
             path.write_text(text, encoding="utf-8")
             command = [sys.executable, "-m", "gateway", "serve", "-c", str(path)]

@@ -19,8 +19,8 @@ BREAKS: dict[str, tuple[dict[str, object], str, str]] = {     # dials, deadlines
     "reset": ({"fault": "cut-rst", "after": 3}, "", "stream_broken"),
     "closed": ({"fault": "cut-fin", "after": 3}, "", "stream_broken"),
     "a clean end too early": ({"fault": "end", "after": 3}, "", "stream_broken"),
-    "silence beyond the idle deadline": ({"fault": "stall", "after": 3}, "idle_ms: 100", "upstream_timeout"),
-    "longer than the total deadline": ({"fault": "stall", "after": 3}, "total_ms: 150", "upstream_timeout"),
+    "silence beyond the idle deadline": ({"fault": "stall", "after": 3}, "idle_ms: 200", "upstream_timeout"),
+    "longer than the total deadline": ({"fault": "stall", "after": 3}, "total_ms: 400", "upstream_timeout"),
     "a role and nothing more": ({"fault": "role-only", "stall_ms": 1}, "", "stream_broken"),
 }
 
@@ -195,10 +195,10 @@ async def test_a_client_that_reads_slowly_is_not_the_providers_fault(serve: Star
     """The idle deadline counts the provider's silence, not the client's: what was sent arrives whole."""
     piece = b"data: " + orjson.dumps({"choices": [{"delta": {"content": "x" * 500_000}}]}) + b"\n\n"
     first.turn(raw=(*(piece,) * 40, FINISH))
-    running = await serve(deadlines="idle_ms: 200")
+    running = await serve(deadlines="idle_ms: 400")
     wire = await running.wire(chat(stream=True))
     await wire.until(b"\r\n\r\n")
-    await asyncio.sleep(0.5)        # the client's own pause, longer than the deadline: it may change nothing
+    await asyncio.sleep(0.7)        # the client's own pause, longer than the deadline: it may change nothing
     received = await _drained(wire)
     receipt = await running.receipt()
 

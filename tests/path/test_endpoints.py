@@ -104,7 +104,7 @@ async def test_the_time_is_told_by_part(serve: Start, first: MockUpstream, *, st
     receipt = await running.receipt()
 
     assert tuple(parts) == PARTS
-    assert parts["upstream"] >= 60
+    assert parts["upstream"] > 50
     assert parts["classify"] > 0
     assert parts["classify"] + parts["upstream"] + parts["gateway"] == pytest.approx(receipt["ttft_ms"], abs=0.01)
 
@@ -115,7 +115,7 @@ async def test_the_time_lost_at_a_failed_target_is_the_upstreams(serve: Start, f
     running = await serve(deadlines="first_output_ms: 80")
     reply = await running.ask(chat(stream=True))
 
-    assert timing(reply.headers["Server-Timing"])["upstream"] >= 80
+    assert timing(reply.headers["Server-Timing"])["upstream"] > 70
 
 
 async def test_an_errors_time_is_told_as_well(serve: Start) -> None:

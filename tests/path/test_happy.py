@@ -237,7 +237,7 @@ async def test_a_flooded_classifier_lets_requests_pass(serve: Start, hangs: Hang
 
 async def test_a_session_keeps_its_last_verdict(serve: Start, hangs: Hangs) -> None:
     """When no verdict comes in time the session's last one decides, and the reason says so."""
-    running = await serve(route=LEARNED, more="classifier: {deadline_ms: 100}")
+    running = await serve(route=LEARNED, more="classifier: {deadline_ms: 300}")
     session = {"x-thriftgate-session": "conversation-1"}
     running.gateway.with_.classify.predictor = Says(0.9)
     judged = await running.ask(chat("hi"), session)
