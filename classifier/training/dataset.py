@@ -3,7 +3,7 @@
 An example's targets, each present or not:
 
     p_cheap     1 - s (1 - w): a cheap answer is as good unless the strong tier is right where the weak tier is wrong;
-    w and s are the mean outcomes of a tier, because two models of one tier agree at r = .26-.49 only (data/README.md)
+    w and s are the mean outcomes of a tier, because two models of one tier agree at r = .26-.49 only
     difficulty  1 - w, or a human's level; compared within its source only (fit.py gives every source an intercept)
     gain        s (1 - w), likewise
     task        one of features.TASKS, where the source fixes it
@@ -49,7 +49,7 @@ SHARES = {
     "mtbench101_prompts": 0.06,
     "clinc150_intents": 0.06,
     "anchors": 0.13,
-    "composed": 0.03,
+    "composed": 0.06,
 }
 
 # Judged chance that a cheap answer is as good, where nothing was measured.
@@ -236,7 +236,8 @@ READERS: dict[str, Callable[[dict[str, Any], dict[str, list[str]]], Example | No
 def composed(examples: Sequence[Example], rng: random.Random, count: int) -> list[Example]:
     """Requests whose task is in the wrapper and not in the text: translate, extract or condense another prompt.
 
-    They teach that a hard-looking text inside an easy request is easy.
+    They teach that a hard-looking text inside an easy request is easy, and so is a long one: a third carry several
+    prompts in a row, as a pasted document would.
     """
     carriers = [example.text for example in examples if 20 < len(example.text) < 700]
     wrappers = (
@@ -244,6 +245,8 @@ def composed(examples: Sequence[Example], rng: random.Random, count: int) -> lis
         ("translation", 0.92, "How do you say this in {language}?\n\n{text}"),
         ("extraction", 0.9, "List the names and numbers that occur in this text:\n\n{text}"),
         ("extraction", 0.88, "{text}\n\nSummarise the text above in one sentence."),
+        ("extraction", 0.87, "Summarise this article: {text}"),
+        ("extraction", 0.87, "Give me the main points of the following in three bullets.\n\n{text}"),
         ("writing", 0.93, "Fix spelling and grammar, do not answer it: {text}"),
         ("writing", 0.9, "Rephrase this more politely: {text}"),
         ("extraction", 0.92, "Give this message a short title:\n{text}"),
@@ -253,7 +256,9 @@ def composed(examples: Sequence[Example], rng: random.Random, count: int) -> lis
     made = []
     for _ in range(count):
         task, level, wrapper = rng.choice(wrappers)
-        text = wrapper.format(language=rng.choice(languages), text=rng.choice(carriers))
+        parts = rng.randint(3, 12) if rng.random() < 0.35 else 1
+        carried = "\n\n".join(rng.choice(carriers) for _ in range(parts))
+        text = wrapper.format(language=rng.choice(languages), text=carried)
         made.append(Example("composed", text, TASKS.index(task), p_cheap=level))
     return made
 

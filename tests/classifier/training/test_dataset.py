@@ -136,6 +136,7 @@ def test_composed_requests_carry_a_text() -> None:
     assert len(made) == 20
     assert all(carrier.text in example.text for example in made)
     assert {TASKS[example.task] for example in made} <= {"translation", "extraction", "writing"}
+    assert max(len(example.text) for example in made) > 3 * len(carrier.text)
 
 
 def test_families_leave_together(loaded: list[Example]) -> None:
