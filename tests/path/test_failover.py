@@ -324,16 +324,16 @@ async def test_a_wrong_parameter_is_explained_by_the_provider(serve: Start, firs
 
 
 async def test_many_failures_at_once_leave_no_trace(serve: Start, first: MockUpstream, second: MockUpstream) -> None:
-    """Thirty-two at a time, every fault in turn: all are answered by the second provider."""
-    running = await serve(deadlines=PATIENCE)
-    names = list(FAULTS)
+    """Thirty-two at a time whose first provider breaks the connection: all are answered by the second."""
     first.turn(fault="cut-rst", after=0)
-    replies = await asyncio.gather(*(running.ask(chat(names[n % len(names)], stream=True)) for n in range(32)))
+    running = await serve()
+    replies = await asyncio.gather(*(running.ask(chat(f"prompt {n}", stream=True)) for n in range(32)))
+    await second.journal.until(lambda journal: journal.answered == 32)
 
     assert {(reply.status, reply.whole, reply.headers["x-thriftgate-model"]) for reply in replies} == {
         (200, True, "premium")
     }
-    assert (first.journal.requests, second.journal.answered) == (32, 32)
+    assert first.journal.requests == 32
 
 
 async def test_a_provider_without_chunks_is_streamed(gateway: Start, scripted: Scripted) -> None:
