@@ -13,7 +13,7 @@ from gateway.endpoints import SURFACES
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-STRUCTS = {
+STRUCTS: dict[str, type[msgspec.Struct]] = {
     "upstreams": config.UpstreamConfig, "models": config.ModelConfig, "routes": config.RouteConfig,
     "keys": config.KeyConfig, "classifier": config.ClassifierConfig, "server": config.ServerConfig,
 }

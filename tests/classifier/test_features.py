@@ -1,6 +1,5 @@
 """What is read of a prompt: bounded, head and tail, and the same numbers for the same text."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,7 +127,7 @@ def test_structure_rises_with_its_mark(name: str, less: str, more: str) -> None:
 @pytest.mark.parametrize("name", ["turns", "tools", "images"])
 def test_context_enters(name: str) -> None:
     """Turns, tools and images are features of their own."""
-    assert feature(Prompt("a"), name) < feature(replace(Prompt("a"), **{name: 5}), name)
+    assert feature(Prompt("a"), name) < feature(Prompt("a", **{name: 5}), name)
 
 
 def test_padded_marks_what_is_real() -> None:

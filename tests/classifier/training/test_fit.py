@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from classifier import calibration
 from classifier.features import Prompt
 from classifier.training import fit
-from classifier.training.dataset import Example
+from classifier.training.dataset import SHARES, Example
 from classifier.training.model import Router, Shape
 
 KNOBS = fit.Knobs(steps=40, batch=16, head_rate=1e-2, seed=1)
@@ -86,7 +86,7 @@ def test_groups_weigh_by_share() -> None:
     weights = fit.balance(rows)
 
     assert weights.sum() == pytest.approx(1)
-    assert weights[0] / weights[1:].sum() == pytest.approx(fit.SHARES["anchors"] / fit.SHARES["mmlu_pro"])
+    assert weights[0] / weights[1:].sum() == pytest.approx(SHARES["anchors"] / SHARES["mmlu_pro"])
 
 
 def test_tasks_are_judged(tokenizer: Tokenizer) -> None:

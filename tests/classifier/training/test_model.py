@@ -11,7 +11,9 @@ SHAPE = Shape(vocabulary=20, layers=2, width=16, heads=2, inner=32, trunk=8)
 def network() -> Router:
     """A small random network that drops nothing out."""
     torch.manual_seed(0)
-    return Router(SHAPE).eval()
+    made = Router(SHAPE)
+    made.eval()
+    return made
 
 
 def test_shapes() -> None:
