@@ -356,6 +356,11 @@ async def test_closing(make: Makes, predictor: Scripted) -> None:
     assert await classify.judge(asked("after"), "app") == Verdict(Source.LATE)
 
 
+async def test_the_deadline_is_milliseconds(make: Makes) -> None:
+    """As in the configuration."""
+    assert make(deadline_ms=8)._deadline_s == 0.008
+
+
 def test_what_the_classifier_is_shown() -> None:
     """The last user turn, and how much stands around it; a request without a user turn is one turn."""
     picture = {"type": "image_url", "image_url": {"url": "https://pictures.example/a.png"}}

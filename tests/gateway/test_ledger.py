@@ -87,12 +87,14 @@ async def test_everything_once_and_in_order(paper: Paper, metrics: Metrics) -> N
 
 
 async def test_written_without_being_asked(ledger: Ledger, paper: Paper) -> None:
-    """A batch starts by itself, on the ledger's own thread."""
-    ledger.record(closed(1))
-    await paper.until_entered()
+    """A batch starts by itself, again and again, on the ledger's own thread."""
+    for number in (1, 2):
+        ledger.record(closed(number))
+        await paper.until_entered()
+        paper.entered.clear()
     await ledger.flush()
 
-    assert (["1"], {"ledger"}) == (paper.lines, paper.threads)
+    assert (["1", "2"], {"ledger"}) == (paper.lines, paper.threads)
 
 
 async def test_record_is_synchronous(ledger: Ledger, paper: Paper) -> None:

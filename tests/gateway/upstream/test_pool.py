@@ -253,6 +253,31 @@ class TestAnswers:
         assert (status, body) == (answer.status, answer.first)
 
 
+    async def test_the_callers_fault_is_whole(self, provider: Provider, opened: Opens) -> None:
+        """In whatever pieces it comes, also where a stream was asked for."""
+        free = asyncio.Event()
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            """Send an error in two pieces, the second when the first was read."""
+            response = web.StreamResponse(status=400)
+            await response.prepare(request)
+            await response.write(b'{"error":')
+            await free.wait()
+            await response.write(b'"too long"}')
+            return response
+
+        provider.handle = handle
+        model = opened(provider.base_url)
+        with model.pool.lease() as lease:
+            call = asyncio.gather(lease.send(model, BODY, stream=True))
+            await provider.entered.wait()
+            free.set()
+            (answer,) = await call
+
+        assert (400, b'{"error":"too long"}') == (answer.status, answer.first)
+        assert repr(answer) == "<Answer 400 application/octet-stream>"
+
+
 REFUSALS: list[tuple[int, bytes, str]] = [
     (500, b'{"error":{"message":"boom","type":"server_error"}}', "Upstream 'acme' answered 500: boom"),
     (502, b"<html>bad gateway</html>", "Upstream 'acme' answered 502."),
@@ -425,6 +450,20 @@ class TestFailures:
 
 class TestDeadlines:
     """How long is waited; each wait here is for what never comes, so that a slow machine changes nothing."""
+
+    async def test_the_configuration_is_milliseconds(self, provider: Provider, opened: Opens) -> None:
+        """Connecting, the whole call and the pause between two reads; a lease that is left stops the clock."""
+        provider.says(b"{}")
+        model = opened(provider.base_url, Deadlines(connect_ms=2500, idle_ms=4500, total_ms=3_600_000))
+        with model.pool.lease() as lease:
+            before = asyncio.get_running_loop().time()
+            answer = await lease.send(model, BODY, stream=False)
+            deadline = lease._deadline
+        assert deadline is not None
+
+        assert (None, 2.5, 4.5) == (model.timeout.total, model.timeout.connect, answer._idle_s)
+        assert 0 <= deadline._ends - before - 3600 < 3600
+        assert deadline._handle.cancelled()
 
     async def test_first_output(self, provider: Provider, opened: Opens) -> None:
         """Of a stream the first bytes must come in time."""
