@@ -104,7 +104,8 @@ class Classify:
         try:
             said = predictor.predict(prompt)
         except Exception as error:  # noqa: BLE001 - whatever it is, the request must go on without a verdict
-            self._on_failure(error)
+            with contextlib.suppress(Exception):     # a log that cannot be written must not end the only thread
+                self._on_failure(error)
             return Verdict(Source.FAILED)
         return Verdict(Source.CLASSIFIER, said.score, said.p_cheap, said.task)
 

@@ -152,6 +152,13 @@ class ClassifierConfig(_Strict, frozen=True):
     cache_entries: int = 50_000         # verdicts of repeated prompts, about 200 bytes each
     queue: int = 64                     # prompts waiting for the classifier; beyond it none waits
 
+    def __post_init__(self) -> None:
+        _refuse({
+            "`deadline_ms` above 0 and at most 60000": not 0 < self.deadline_ms <= 60_000,
+            "`cache_entries` of at least 0": self.cache_entries < 0,
+            "`queue` of at least 1": self.queue < 1,
+        })
+
 
 class ServerConfig(_Strict, frozen=True):
     """The listening side."""
@@ -159,6 +166,12 @@ class ServerConfig(_Strict, frozen=True):
     max_body_bytes: int = 20_000_000    # larger requests get 413
     drain_s: float = 30.0               # how long SIGTERM waits for running answers
     log_prompts: bool = False           # write prompt text into the receipts
+
+    def __post_init__(self) -> None:
+        _refuse({
+            "`max_body_bytes` of at least 1": self.max_body_bytes < 1,
+            "`drain_s` from 0 to 86400": not 0 <= self.drain_s <= 86_400,
+        })
 
 
 class Config(_Strict, frozen=True):
@@ -285,6 +298,12 @@ def _check_references(tables: dict[str, dict[str, Any]], names: dict[str, list[s
         *((f"keys.{name}.models[{i}]", allowed, "model or route", taken)
           for name, key in keys.items() for i, allowed in enumerate(key.models or ())),
     ]
+    held: dict[Secret, str] = {}
+    for name, key in tables["keys"].items():
+        if key.secret in held:
+            fault = Fault(f"keys.{name}.secret", f"is that of keys.{held[key.secret]}", "give every caller their own")
+            faults.append(fault)
+        held[key.secret] = name
     for path, name, what, among in references:
         if name not in among:
             hint = closest(name, among) or f"defined are: {', '.join(among) or 'none'}"

@@ -136,6 +136,7 @@ class Refused(GatewayError):
         self.status = {429: 429, 503: 503, 529: 503, 504: 504, 408: 504}.get(upstream_status, 502)
         if upstream_status == 429:
             self.kind, self.code = "rate_limit_error", "rate_limit_exceeded"
+            self.telling = 4     # the one refusal that tells the caller what to do
 
 
 class StreamBroken(GatewayError):

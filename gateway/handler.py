@@ -66,9 +66,12 @@ class Handler:
         except GatewayError as error:                        # nothing has been sent yet: an honest status is possible
             receipt.fail(error)
             return error_response(error, receipt)
-        except (asyncio.CancelledError, ConnectionError):    # the client hung up, or the gateway stops
+        except asyncio.CancelledError:                       # the client hung up, or the gateway stops
             receipt.outcome = Outcome.ABANDONED
             raise
+        except ConnectionError:                              # the client hung up while it sent its request
+            receipt.outcome = Outcome.ABANDONED
+            return web.Response(status=499)                  # for nobody; raising would be logged as our error
         finally:
             self.running.discard(task)
             self._price(receipt)

@@ -29,11 +29,12 @@ PASSED_PREFIXES = ("x-ratelimit-", "openai-")
 class Tail:
     """The last bytes of a stream, kept as references to the chunks: no copy while it runs."""
 
-    __slots__ = ("_bytes", "_chunks")
+    __slots__ = ("_bytes", "_chunks", "_cut")
 
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
+        self._cut = False
 
     def add(self, chunk: bytes) -> None:
         """Append a chunk and forget what lies further back than TAIL_BYTES."""
@@ -41,13 +42,20 @@ class Tail:
         self._bytes += len(chunk)
         while self._bytes - len(self._chunks[0]) >= TAIL_BYTES:
             self._bytes -= len(self._chunks.popleft())
+            self._cut = True
 
     def read(self) -> tuple[Ending, bool]:
-        """Return what the end says, and whether it ends between two events."""
+        """Return what the end says, and whether it ends between two events.
+
+        Where the last event is longer than what was kept, it cannot be judged: it then counts as a good end.
+        """
         parser = Parser()
         events = [event for chunk in self._chunks for event in parser.feed(chunk)]
         between = parser.between_events
-        return openai.ending_of_stream([*events, *parser.close()]), between
+        events += parser.close()
+        if self._cut and between and len(events) < 2:
+            return Ending(complete=True), True
+        return openai.ending_of_stream(events), between
 
 
 def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -67,16 +75,23 @@ async def relay_whole(
     ending = openai.ending_of_body(answer.first)
     receipt.status, receipt.finish, receipt.usage = answer.status, ending.finish, ending.usage
     receipt.outcome = Outcome.OK if answer.status < 400 else Outcome.REFUSED
-    await response.prepare(http)
-    await response.write_eof()
-    receipt.sent_bytes = len(answer.first)
+    try:
+        await response.prepare(http)
+        await response.write_eof()
+    except ConnectionError:
+        receipt.outcome = Outcome.ABANDONED
+    else:
+        receipt.sent_bytes = len(answer.first)
     return response
 
 
 async def relay_stream(
     http: web.Request, answer: Answer, headers: Mapping[str, str], receipt: Receipt
 ) -> web.StreamResponse:
-    """Send a stream chunk by chunk. Books how it ended; raises only when the client is gone or the gateway stops."""
+    """Send a stream chunk by chunk, and book how it ended. Raises only CancelledError.
+
+    A client that is gone is no error to anyone: the response is given back as it is, and aiohttp drops it.
+    """
     response = web.StreamResponse(
         status=answer.status,
         headers={**passed_headers(answer.headers), "Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers},
@@ -85,33 +100,49 @@ async def relay_stream(
     tail = Tail()
     try:
         await response.prepare(http)
-        chunk = answer.first
+        error = await _pass_on(response, answer, tail, receipt)
+        await _end(http, response, answer, tail, receipt, error)
+    except ConnectionError:
+        _book(tail, receipt)
+        receipt.outcome = Outcome.ABANDONED
+    except asyncio.CancelledError:
+        _book(tail, receipt)
+        if http.transport is not None and not http.transport.is_closing():     # it is we who stop, the client is there
+            stopped = StreamBroken("The gateway is shutting down and could not wait for this answer's end.")
+            await _end_broken(http, response, tail, receipt, stopped)
+        raise
+    return response
+
+
+async def _pass_on(
+    response: web.StreamResponse, answer: Answer, tail: Tail, receipt: Receipt
+) -> GatewayError | None:
+    """Write every chunk as it comes. Returns at the end, or with what broke the answer off."""
+    chunk = answer.first
+    try:
         while chunk:
             await response.write(chunk)
             tail.add(chunk)
             receipt.sent_bytes += len(chunk)
             chunk = await answer.next()
     except GatewayError as error:
-        await _end_broken(http, response, tail, receipt, error)
-        return response
-    except asyncio.CancelledError:
-        _book(tail, receipt)
-        if http.transport is not None and not http.transport.is_closing():     # it is we who stop, the client is there
-            stopped = StreamBroken("The gateway is shutting down and could not wait for this answer's end.")
-            await _end_broken(http, response, tail, receipt, stopped)
-            receipt.outcome = Outcome.ABANDONED
-        raise
-    except ConnectionError:
-        _book(tail, receipt)
-        raise
+        return error
+    return None
+
+
+async def _end(
+    http: web.Request, response: web.StreamResponse, answer: Answer, tail: Tail, receipt: Receipt,
+    error: GatewayError | None,
+) -> None:
+    """End a stream as well as its upstream did."""
     ending, _ = _book(tail, receipt)
-    if ending.complete or ending.error or not _is_event_stream(answer):
+    if error is None and _is_event_stream(answer) and not ending.complete and not ending.error:
+        error = StreamBroken("The upstream ended the stream without finishing its answer.")
+    if error is not None:
+        await _end_broken(http, response, tail, receipt, error)
+    else:
         receipt.outcome = Outcome.BROKEN if ending.error else Outcome.OK
         await response.write_eof()
-    else:
-        cut = StreamBroken("The upstream ended the stream without finishing its answer.")
-        await _end_broken(http, response, tail, receipt, cut)
-    return response
 
 
 def _is_event_stream(answer: Answer) -> bool:

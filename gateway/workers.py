@@ -5,10 +5,13 @@ Rule: onnxruntime is imported after the fork. A worker that inherited it from it
 
 from typing import Any
 
+import structlog
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
 from gateway.config import Config
+
+log = structlog.get_logger()
 
 
 class _Several(BaseApplication):
@@ -52,4 +55,7 @@ def serve(config: Config, host: str, port: int, workers: int) -> None:
         "timeout": 60,
         "backlog": 1024,
         "loglevel": "warning",
+        "when_ready": lambda arbiter: log.info(
+            "listening", host=host, port=arbiter.LISTENERS[0].sock.getsockname()[1], workers=workers
+        ),
     }).run()

@@ -235,6 +235,23 @@ async def test_equal_prompts_at_once_are_judged_once(make: Makes, predictor: Scr
     assert predictor.asked == ["hello"]
 
 
+async def test_a_log_that_cannot_be_written(predictor: Scripted) -> None:
+    """An operator who cannot be told (a closed log) does not cost the classifier: the next prompt is judged."""
+
+    def broken(error: BaseException) -> None:
+        raise BrokenPipeError from error
+
+    classify = Classify(ClassifierConfig(deadline_ms=LONG_S * 1000), broken)
+    classify.predictor = predictor
+    predictor.error = ValueError("boom")
+    failed = await classify.judge(asked("hello"), "app")
+    predictor.error = None
+    judged = await classify.judge(asked("hello"), "app")
+    classify.close()
+
+    assert [Verdict(Source.FAILED), JUDGED] == [failed, judged]
+
+
 async def test_a_full_queue(make: Makes, predictor: Scripted) -> None:
     """Beyond it nobody waits; once there is room, the prompt is judged."""
     classify = make(queue=2)

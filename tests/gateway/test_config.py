@@ -193,6 +193,22 @@ def test_every_fault_in_one_run() -> None:
     assert found[1:3] == expected[1:3]
 
 
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("classifier: {deadline_ms: 0}", "classifier"), ("classifier: {queue: 0}", "classifier"),
+        ("classifier: {cache_entries: -1}", "classifier"), ("server: {drain_s: -1}", "server"),
+        ("server: {drain_s: .inf}", "server"), ("server: {max_body_bytes: 0}", "server"),
+        ("keys: {a: {secret: same}, b: {secret: same}}", "keys.b.secret"),
+    ],
+)
+def test_settings_that_would_stop_the_path_are_refused(text: str, path: str) -> None:
+    """A deadline that has passed, a queue without room, an endless drain, a key of two callers are faults."""
+    good = "upstreams: {u: {base_url: 'http://127.0.0.1:9'}}\nmodels: {m: {upstream: u}}\n"
+
+    assert [path] == [fault for fault, _ in faults_of(good + text)]
+
+
 HINTS = {
     "upstream: {}": ("upstream", "did you mean 'upstreams'?"),
     "foo: {}": ("foo", "sections are upstreams, models, routes, keys, classifier, server"),

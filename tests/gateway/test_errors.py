@@ -64,7 +64,7 @@ def test_what_an_upstreams_refusal_becomes(upstream: int, status: int, kind: str
     error = Refused("no", upstream)
 
     assert (status, kind, code, upstream) == (error.status, error.kind, error.code, error.upstream_status)
-    assert (error.retryable, error.blames, error.telling) == (True, UPSTREAM, 3)
+    assert (error.retryable, error.blames, error.telling) == (True, UPSTREAM, 4 if upstream == 429 else 3)
 
 
 def test_one_refusal_does_not_colour_the_next() -> None:

@@ -110,11 +110,12 @@ NONE_LEFT = Unavailable("No target is left to try.")
         ([TimedOut("late"), Unreachable("no")], "late"),
         ([Refused("said", 500), TimedOut("late")], "said"),
         ([TimedOut("late"), Refused("said", 500)], "said"),
-        ([Refused("first", 500), Refused("second", 429)], "first"),
+        ([Refused("first", 500), Refused("second", 503)], "first"),
+        ([Refused("first", 500), Refused("wait", 429)], "wait"),
     ],
 )
 def test_the_most_telling_refusal(refusals: list[GatewayError], told: str) -> None:
-    """An answer tells more than silence, silence more than no connection, that more than our own full pool."""
+    """When to come back tells most, then an answer, then silence, then no connection, last our own full pool."""
     refusal: GatewayError = NONE_LEFT
     for now in refusals:
         refusal = handler._more_telling(refusal, now)

@@ -1,5 +1,6 @@
 """The client leaves: the call to the provider ends at once, whatever it was doing, and nothing is left behind."""
 
+import asyncio
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,8 @@ import orjson
 import pytest
 
 from loadtest.mock_upstream import MockUpstream
-from tests.conftest import Start, Wire, chat, request_bytes
+from tests.conftest import Start, Wire, chat, request_bytes, two_rungs
+from tests.path.conftest import EVENT, STREAM, Scripted, chunk
 
 SILENCES: dict[str, tuple[dict[str, object], int]] = {       # dials, and how many pieces were sent when it falls silent
     "before the headers": ({"fault": "hang"}, 0),
@@ -167,3 +169,28 @@ async def test_others_are_not_disturbed(serve: Start, first: MockUpstream) -> No
 
     assert [stream.count(b"data: ") for stream in received] == [8] * 16
     assert sorted(receipt["outcome"] for receipt in receipts) == ["abandoned"] * 16 + ["ok"] * 16
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+async def test_leaving_while_the_answer_is_written_is_nobodys_error(
+    gateway: Start, scripted: Scripted, streamed: bool
+) -> None:
+    """At whatever moment of the writing the client leaves: one receipt, and no error in the log (the fixture looks)."""
+    big = b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000
+    outcomes = []
+    for steps in range(14):
+        go = asyncio.Event()
+        pieces = (STREAM + chunk(EVENT), go, *[chunk(EVENT * 500)] * 20) if streamed else (go, big)
+        script = await scripted(*pieces)
+        running = await gateway(two_rungs(script.base_url, script.base_url))
+        wire = await running.wire(chat(stream=streamed))
+        await (wire.until(EVENT) if streamed else script.asked.wait())
+        if steps % 2:
+            go.set()
+        for _ in range(steps // 2):
+            await asyncio.sleep(0)
+        wire.leave()
+        go.set()
+        outcomes.append((await running.receipt())["outcome"])
+
+    assert {"abandoned"} >= set(outcomes) - {"ok", "broken"}

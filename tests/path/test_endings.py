@@ -170,6 +170,18 @@ async def test_an_end_after_a_gigantic_event_is_recognised(serve: Start, first: 
     assert (reply.whole, receipt["outcome"]) == (True, "ok")
 
 
+async def test_a_gigantic_last_event_is_given_the_benefit_of_the_doubt(gateway: Start, scripted: Scripted) -> None:
+    """Where the last event is longer than the tail that is kept, its finish cannot be seen: no end is put in doubt."""
+    said = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "padding": "x" * 300_000}
+    script = await scripted(STREAM + chunk(EVENT) + chunk(b"data: " + orjson.dumps(said) + b"\n\n") + END)
+    running = await gateway(two_rungs(script.base_url, script.base_url))
+    reply = await running.ask(chat(stream=True))
+    receipt = await running.receipt()
+
+    assert (True, "ok") == (reply.whole, receipt["outcome"])
+    assert b"error" not in reply.body
+
+
 async def test_a_whole_answer_that_is_cut_is_never_shown(serve: Start, first: MockUpstream) -> None:
     """Not streamed: half a body is no answer, the caller gets a status instead."""
     first.turn(fault="cut-fin")
