@@ -239,6 +239,7 @@ async def test_a_log_that_cannot_be_written(predictor: Scripted) -> None:
     """An operator who cannot be told (a closed log) does not cost the classifier: the next prompt is judged."""
 
     def broken(error: BaseException) -> None:
+        """Be a log whose reader is gone."""
         raise BrokenPipeError from error
 
     classify = Classify(ClassifierConfig(deadline_ms=LONG_S * 1000), broken)
