@@ -46,6 +46,7 @@ PROMPTS = (
     " interactions could explain it, how would you tell them apart, and what do you change first?",
 )
 READY_S = 30
+OUTPUT_BYTES = 65_536        # of a process's output, from its beginning: enough to say that it is ready, or why not
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -184,8 +185,7 @@ class _Process(NamedTuple):
         said, ended = b"", False
         while not ended and time.monotonic() < give_up:
             ended = self.process.returncode is not None       # asked before reading, so that its last words count
-            self.output.seek(0)
-            said = self.output.read()
+            said = os.pread(self.output.fileno(), OUTPUT_BYTES, 0)     # the process writes where the file stands: leave it
             if found := re.search(pattern, said):
                 return found[1]
             await asyncio.sleep(0.02)
