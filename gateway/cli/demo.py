@@ -185,7 +185,7 @@ class _Process(NamedTuple):
         said, ended = b"", False
         while not ended and time.monotonic() < give_up:
             ended = self.process.returncode is not None       # asked before reading, so that its last words count
-            said = os.pread(self.output.fileno(), OUTPUT_BYTES, 0)     # the process writes where the file stands: leave it
+            said = os.pread(self.output.fileno(), OUTPUT_BYTES, 0)     # not `seek`: the process writes at the offset
             if found := re.search(pattern, said):
                 return found[1]
             await asyncio.sleep(0.02)
