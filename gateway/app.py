@@ -5,6 +5,7 @@ the pools.
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from classifier.bundle import BundleError
 from classifier.predict import Predictor
+from gateway import logs
 from gateway.auth import Keyring
 from gateway.classify import Classify
 from gateway.config import Config
@@ -33,6 +35,10 @@ SWITCH_S = 0.0005
 log = structlog.get_logger()
 
 
+class CannotListen(Exception):
+    """The address is taken, or not ours; the message is the system's."""
+
+
 class Gateway:
     """One running gateway: built by `create`, served through `application`, ended by `close`."""
 
@@ -49,17 +55,17 @@ class Gateway:
         return f"<Gateway {self.handler!r} {self.with_.ledger!r}>"
 
     async def drain(self) -> None:
-        """Wait for running answers up to `server.drain_s`, then end the rest: each says that it was cut."""
+        """Wait for running answers up to `server.drain_s`, then end the rest: each client is told."""
         self.faults["shutdown"] = "draining"
         running = set(self.handler.running)
         if running:
-            log.info("draining", running=len(running), limit_s=self.config.server.drain_s)
+            logs.say("draining", running=len(running), limit_s=self.config.server.drain_s)
             await asyncio.wait(running, timeout=self.config.server.drain_s)
         cut = set(self.handler.running)
         for task in cut:
             task.cancel()
         if cut:
-            log.warning("cut", running=len(cut))
+            logs.say("cut", running=len(cut))
             await asyncio.wait(cut, timeout=1)
 
     async def close(self) -> None:
@@ -77,6 +83,7 @@ def write_receipt(fields: dict[str, Any]) -> None:
 
 async def create(config: Config, write: Callable[[dict[str, Any]], None] = write_receipt) -> Gateway:
     """Build a gateway. A classifier that cannot be loaded makes it not ready, not dead: the safe rung answers."""
+    sys.setswitchinterval(SWITCH_S)
     faults: dict[str, str] = {}
     classify = Classify(config.classifier, lambda error: log.error("classifier failed", exc_info=error))
     default_threshold = NEVER_CHEAP
@@ -101,8 +108,7 @@ async def create(config: Config, write: Callable[[dict[str, Any]], None] = write
 
 
 async def serve(config: Config, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. Raises OSError when the address cannot be listened on."""
-    sys.setswitchinterval(SWITCH_S)
+    """Serve until SIGTERM or SIGINT, then drain and return. Raises CannotListen."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -111,9 +117,12 @@ async def serve(config: Config, host: str, port: int) -> None:
     try:
         await runner.setup()
         site = web.TCPSite(runner, host, port, backlog=1024)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise CannotListen(os.strerror(error.errno) if error.errno else str(error)) from error
         bound = runner.addresses[0]
-        log.info("listening", host=bound[0], port=bound[1], ready=not gateway.faults, keys=len(config.keys))
+        logs.say("listening", host=bound[0], port=bound[1], ready=not gateway.faults, keys=len(config.keys))
         await stop.wait()
         await site.stop()
         if runner.server is not None:
@@ -122,4 +131,4 @@ async def serve(config: Config, host: str, port: int) -> None:
     finally:
         await runner.cleanup()
         await gateway.close()
-    log.info("stopped")
+    logs.say("stopped")

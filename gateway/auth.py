@@ -19,7 +19,7 @@ class Caller(msgspec.Struct, frozen=True):
         """Raise Forbidden unless this caller may ask for `model`."""
         if self.models is not None and model not in self.models:
             allowed = ", ".join(sorted(self.models))
-            raise Forbidden(f"The key {self.name!r} may not use {model!r}. It may use: {allowed}.", param="model")
+            raise Forbidden(f"The key {self.name!r} may not use {model[:100]!r}. It may use: {allowed}.", param="model")
 
 
 ANYONE = Caller("anyone")

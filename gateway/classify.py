@@ -49,6 +49,7 @@ class Classify:
         self._cache: _Recent[bytes, Verdict] = _Recent(config.cache_entries)
         self._sessions: _Recent[tuple[str, str], Verdict] = _Recent(SESSIONS)
         self._running: dict[bytes, asyncio.Future[Verdict]] = {}
+        self._give_up: dict[bytes, float] = {}                    # when nobody waits for a running one any more
         self._worker = _ShortestFirst()
         self.predictor: Predicts | None = None
 
@@ -78,9 +79,10 @@ class Classify:
         if self.predictor is None:
             return Verdict(Source.ABSENT)
         running = self._running.get(key)
+        if running is None and len(self._running) >= self._queue:
+            return Verdict(Source.BUSY)
+        self._give_up[key] = monotonic() + self._deadline_s       # the last to join waits longest
         if running is None:
-            if len(self._running) >= self._queue:
-                return Verdict(Source.BUSY)
             running = self._start(self.predictor, prompt, key)
         # `wait` and not `wait_for`: the deadline ends our waiting, not the work, which the next such prompt can use.
         done, _ = await asyncio.wait((running,), timeout=self._deadline_s)
@@ -89,10 +91,10 @@ class Classify:
     def _start(self, predictor: Predicts, prompt: Prompt, key: bytes) -> "asyncio.Future[Verdict]":
         loop = asyncio.get_running_loop()
         running: asyncio.Future[Verdict] = loop.create_future()
-        give_up = monotonic() + self._deadline_s
 
         def work() -> None:
-            verdict = Verdict(Source.LATE) if monotonic() > give_up else self._ask(predictor, prompt)
+            stale = monotonic() > self._give_up[key]
+            verdict = Verdict(Source.LATE) if stale else self._ask(predictor, prompt)
             with contextlib.suppress(RuntimeError):        # the loop was closed in the meantime: nobody waits any more
                 loop.call_soon_threadsafe(self._finished, key, running, verdict)
 
@@ -110,7 +112,7 @@ class Classify:
         return Verdict(Source.CLASSIFIER, said.score, said.p_cheap, said.task)
 
     def _finished(self, key: bytes, running: "asyncio.Future[Verdict]", verdict: Verdict) -> None:
-        del self._running[key]
+        del self._running[key], self._give_up[key]
         if verdict.p_cheap is not None:
             self._cache.put(key, msgspec.structs.replace(verdict, source=Source.CACHE))
         running.set_result(verdict)
@@ -124,7 +126,7 @@ def prompt_of(request: ChatRequest) -> Prompt:
 
 
 def _key(prompt: Prompt) -> bytes:
-    """Hash what the classifier reads; bounded work, however long the prompt is."""
+    """Hash what the classifier reads of a prompt."""
     head, tail = excerpt(prompt.text)
     shape = (len(prompt.text), prompt.text.count("\n"), prompt.turns, prompt.tools, prompt.images)
     return blake2b(f"{shape}{head}\0{tail}".encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,7 +27,7 @@ class Secret:
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text = text.strip()          # files of secrets end in a newline
 
     def __repr__(self) -> str:
         return "Secret(…)"
@@ -66,6 +67,14 @@ class Deadlines(_Strict, frozen=True):
             raise ValueError(f"Expected milliseconds above 0 for `{'`, `'.join(wrong)}`")
 
 
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return "://" not in url or (bool(parts.hostname) and (parts.port or 0) < 65_536)
+    except ValueError:
+        return False
+
+
 class UpstreamConfig(_Strict, frozen=True):
     """A provider endpoint."""
 
@@ -77,6 +86,8 @@ class UpstreamConfig(_Strict, frozen=True):
     def __post_init__(self) -> None:
         wrong = {
             "`base_url` to start with http:// or https://": not self.base_url.startswith(("http://", "https://")),
+            "`base_url` to name a host, and a port below 65536 if any": not _has_host(self.base_url),
+            "`base_url` to end before /chat/completions": self.base_url.rstrip("/").endswith("/chat/completions"),
             "`slots` of at least 1": self.slots < 1,
         }
         _refuse(wrong)
@@ -93,6 +104,9 @@ class ModelConfig(_Strict, frozen=True):
     images: bool = True                 # can read images
     structured: bool = True             # can follow a JSON schema
     deadlines: Deadlines = Deadlines()
+
+    def __post_init__(self) -> None:
+        _refuse({"`context` of at least 0 tokens": self.context < 0})
 
 
 class Condition(_Strict, frozen=True):
@@ -119,6 +133,12 @@ class Promise(_Strict, frozen=True):
 
     harm: float = 0.02
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        _refuse({
+            "`harm` from 0 to 1": not 0 <= self.harm <= 1,
+            "`confidence` above 0 and below 1": not 0 < self.confidence < 1,
+        })
 
 
 class RouteConfig(_Strict, frozen=True):
@@ -270,7 +290,7 @@ def _table(tree: dict[Any, Any], name: str, kind: type[msgspec.Struct], faults: 
 
 
 def _decode_secret(kind: type, value: Any) -> Any:
-    if kind is Secret and isinstance(value, str):
+    if kind is Secret and isinstance(value, str) and value.strip().isprintable() and value.strip():
         return Secret(value)
     raise ValueError("Expected a key as text")
 

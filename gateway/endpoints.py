@@ -14,6 +14,7 @@ from gateway.handler import Collaborators, Handler, clock, error_response
 from gateway.metrics import Metrics
 from gateway.receipt import Receipt
 
+SCRAPE_S = 0.25      # how long a scrape waits for receipts that are being counted
 SURFACES = "POST /v1/chat/completions, POST /v1/route, GET /v1/models, GET /healthz, GET /readyz, GET /metrics"
 
 
@@ -77,8 +78,8 @@ class Endpoints:
         return _json({"status": "not ready" if faults else "ready", "faults": faults}, status=503 if faults else 200)
 
     async def metrics(self, _: web.Request) -> web.Response:
-        """Give Prometheus its text; every receipt closed before this moment is counted."""
-        await self._with.ledger.flush()
+        """Give Prometheus its text; receipts closed before this moment are counted, unless the writer hangs."""
+        await self._with.ledger.flush(SCRAPE_S)
         for model in self._with.models.values():
             self._metrics.in_flight.labels(model.pool.name).set(model.pool.in_flight)
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})

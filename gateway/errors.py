@@ -32,6 +32,7 @@ class GatewayError(Exception):
     def __init__(self, message: str, *, param: str | None = None, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.booked = message       # what the receipt says: without an upstream's words, which may quote the prompt
         self.param = param
         self.headers = headers or {}
 
@@ -130,8 +131,11 @@ class Refused(GatewayError):
     blames = Blame.UPSTREAM
     telling = 3
 
-    def __init__(self, message: str, upstream_status: int, *, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message, headers=headers)
+    def __init__(
+        self, fault: str, upstream_status: int, said: str | None = None, *, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(f"{fault}: {said}" if said else fault, headers=headers)
+        self.booked = fault
         self.upstream_status = upstream_status
         self.status = {429: 429, 503: 503, 529: 503, 504: 504, 408: 504}.get(upstream_status, 502)
         if upstream_status == 429:

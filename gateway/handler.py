@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from gateway import relay, wire
@@ -21,7 +22,7 @@ from gateway.auth import Caller, Keyring
 from gateway.classify import Classify
 from gateway.config import ServerConfig
 from gateway.dialects import openai
-from gateway.errors import GatewayError, TooLarge, Unavailable
+from gateway.errors import BadRequest, GatewayError, TooLarge, Unavailable
 from gateway.ledger import Ledger
 from gateway.pricing import cost_micros
 from gateway.receipt import Outcome, Receipt
@@ -32,6 +33,7 @@ from gateway.wire import ChatRequest
 MAX_ATTEMPTS = 2       # one attempt and one fallback
 
 clock = time.perf_counter
+log = structlog.get_logger()
 
 
 class Collaborators(NamedTuple):
@@ -67,14 +69,23 @@ class Handler:
             receipt.fail(error)
             return error_response(error, receipt)
         except asyncio.CancelledError:                       # the client hung up, or the gateway stops
-            receipt.outcome = Outcome.ABANDONED
+            if receipt.outcome is None:
+                receipt.outcome = Outcome.ABANDONED
+            if receipt.first_byte is None and http.transport is not None and not http.transport.is_closing():
+                stopping = Unavailable("The gateway is shutting down.", headers={"Retry-After": "1"})
+                receipt.status = stopping.status
+                return error_response(stopping, receipt)     # the client is there and has seen nothing yet
             raise
         except ConnectionError:                              # the client hung up while it sent its request
             receipt.outcome = Outcome.ABANDONED
             return web.Response(status=499)                  # for nobody; raising would be logged as our error
+        except Exception:                                    # the outermost guard: our faults are answered and booked
+            log.exception("unexpected", request_id=receipt.request_id)
+            fault = GatewayError("The gateway failed on this request; its log says why, under the request id.")
+            receipt.fail(fault)
+            return error_response(fault, receipt)
         finally:
             self.running.discard(task)
-            self._price(receipt)
             self._with.ledger.record(receipt.close(clock()))     # synchronous: cannot be cancelled
 
     async def _complete(self, http: web.Request, receipt: Receipt) -> web.StreamResponse:
@@ -84,16 +95,21 @@ class Handler:
         async with self._first_answer(plan, request, receipt) as answer:
             receipt.first_byte = clock()
             headers = response_headers(receipt)
-            if request.stream and answer.status < 400:
-                return await relay.relay_stream(http, answer, headers, receipt)
-            return await relay.relay_whole(http, answer, headers, receipt)
+            try:
+                if request.stream and answer.status < 400:
+                    return await relay.relay_stream(http, answer, headers, receipt)
+                return await relay.relay_whole(http, answer, headers, receipt)
+            finally:
+                self._price(receipt)
 
     async def admit(self, http: web.Request, receipt: Receipt) -> tuple[Caller, ChatRequest]:
         """Return who asks for what, or raise the error that says why not."""
         caller = self._with.keyring.authenticate(http.headers)
         receipt.caller = caller.name
         receipt.authenticated = clock()
-        request = wire.decode(await read_body(http, self._with.server.max_body_bytes), http.headers)
+        body = await read_body(http, self._with.server.max_body_bytes)
+        receipt.received = clock()
+        request = wire.decode(body, http.headers)
         receipt.stream, receipt.decoded = request.stream, clock()
         if self._with.server.log_prompts:
             receipt.prompt = request.last_user_text()
@@ -101,9 +117,9 @@ class Handler:
         return caller, request
 
     async def judge(self, caller: Caller, request: ChatRequest, receipt: Receipt) -> Verdict | None:
-        """Return the verdict, or None where the caller named the model and nothing is left to judge."""
+        """Return the verdict, or None where the caller named the model or rung and nothing is left to judge."""
         receipt.route = self._with.router.resolve(request.model)
-        if receipt.route is None:
+        if receipt.route is None or request.rung is not None:
             return None
         verdict = await self._with.classify.judge(request, caller.name)
         receipt.score, receipt.p_cheap, receipt.task = verdict.score, verdict.p_cheap, verdict.task
@@ -122,13 +138,13 @@ class Handler:
             try:
                 lease = model.pool.lease()
             except GatewayError as error:
-                attempt.ended, attempt.error, refusal = clock(), error.message, _more_telling(refusal, error)
+                attempt.ended, attempt.error, refusal = clock(), error.booked, _more_telling(refusal, error)
                 continue
             with lease:
                 try:
                     answer = await lease.send(model, request.body_for(model.upstream_name), stream=request.stream)
                 except GatewayError as error:
-                    attempt.ended, attempt.error = clock(), error.message
+                    attempt.ended, attempt.error = clock(), error.booked
                     attempt.status = getattr(error, "upstream_status", None)
                     if not error.retryable:
                         raise
@@ -151,7 +167,7 @@ class Handler:
 
 
 def _book_target(receipt: Receipt, target: Target, reason: Reason) -> None:
-    receipt.model, receipt.rung, receipt.reason = target.model, target.rung, reason
+    receipt.model, receipt.rung, receipt.reason = target.model, target.rung or None, reason
 
 
 def _more_telling(before: GatewayError, now: GatewayError) -> GatewayError:
@@ -167,6 +183,10 @@ async def read_body(http: web.Request, limit: int) -> bytes:
         return await http.read()
     except web.HTTPRequestEntityTooLarge:      # no length was given; aiohttp stopped reading at the limit
         raise refused from None
+    except (web.HTTPException, web.RequestPayloadError) as error:
+        http.content.feed_eof()      # else aiohttp reads on, and logs the same fault as an unhandled exception
+        encoding = http.headers.get("Content-Encoding", "none")[:100]
+        raise BadRequest(f"The body cannot be read (Content-Encoding: {encoding}): {error}") from None
 
 
 def response_headers(receipt: Receipt) -> dict[str, str]:
@@ -194,7 +214,8 @@ def server_timing(receipt: Receipt) -> str:
     auth = authenticated - start
     classify = (receipt.classified or decoded) - decoded
     upstream = receipt.upstream_wait_s()
-    gateway = max(now - start - classify - upstream, 0.0)
+    upload = (receipt.received or authenticated) - authenticated      # the client's time
+    gateway = max(now - start - upload - classify - upstream, 0.0)
     parts = (("auth", auth), ("classify", classify), ("queue", 0.0), ("upstream", upstream), ("gateway", gateway))
     return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts)
 
@@ -206,5 +227,5 @@ def error_response(error: GatewayError, receipt: Receipt) -> web.Response:
         status=error.status,
         body=openai.error_body(error, receipt.request_id, attempts),
         content_type="application/json",
-        headers={**response_headers(receipt), **error.headers},
+        headers={**response_headers(receipt), "x-request-id": receipt.request_id, **error.headers},
     )

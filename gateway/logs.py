@@ -1,5 +1,7 @@
 """Structured logs: one JSON object a line on stdout, receipts among them (`"event": "receipt"`). No prompt, no key."""
 
+import contextlib
+import select
 import sys
 from typing import Any, BinaryIO
 
@@ -20,6 +22,18 @@ def configure(stream: BinaryIO | None = None) -> None:
         logger_factory=structlog.BytesLoggerFactory(stream or sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
+
+
+def say(event: str, **fields: Any) -> None:
+    """Log a line from the event loop, if it can be written at once; a closed or full pipe is no reason to stop."""
+    stream = sys.stdout
+    try:
+        writable = bool(select.select([], [stream], [], 0)[1])
+    except (OSError, ValueError):        # stdout is closed, or stands for a file of the test's that has no number
+        writable = not stream.closed
+    if writable:
+        with contextlib.suppress(OSError):
+            structlog.get_logger().info(event, **fields)
 
 
 def _dumps(fields: dict[str, Any], **_: Any) -> bytes:

@@ -20,7 +20,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"        # the caller's fault: nothing was sent upstream, or the upstream said so
     FAILED = "failed"          # every target failed, or we did
     BROKEN = "broken"          # the answer broke after its first byte was shown
-    ABANDONED = "abandoned"    # the client left, or the gateway had to stop
+    ABANDONED = "abandoned"    # the client left, or the gateway had to stop before the first byte
 
 
 class Attempt(msgspec.Struct):
@@ -38,8 +38,8 @@ class Receipt:
 
     __slots__ = (
         "attempts", "authenticated", "caller", "classified", "cost_micros", "decoded", "ended", "error", "finish",
-        "first_byte", "model", "outcome", "p_cheap", "premium_micros", "prompt", "reason", "request_id", "route",
-        "rung", "score", "sent_bytes", "source", "started", "status", "stream", "task", "threshold", "usage",
+        "first_byte", "model", "outcome", "p_cheap", "premium_micros", "prompt", "reason", "received", "request_id",
+        "route", "rung", "score", "sent_bytes", "source", "started", "status", "stream", "task", "threshold", "usage",
     )
 
     def __init__(self, request_id: str, now: float) -> None:
@@ -61,6 +61,7 @@ class Receipt:
         # when
         self.started = now
         self.authenticated: float | None = None
+        self.received: float | None = None
         self.decoded: float | None = None
         self.classified: float | None = None
         self.first_byte: float | None = None
@@ -83,7 +84,7 @@ class Receipt:
         """Book an error that became the response."""
         self.outcome = Outcome.REFUSED if error.blames is Blame.CALLER else Outcome.FAILED
         self.status = error.status
-        self.error = f"{type(error).__name__}: {error.message}"
+        self.error = f"{type(error).__name__}: {error.booked}"
 
     def attempt(self, model: str, now: float) -> Attempt:
         """Open the record of one call."""

@@ -9,6 +9,7 @@ and completeness.
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 
 from aiohttp import web
 
@@ -20,6 +21,8 @@ from gateway.sse import Parser
 from gateway.upstream.pool import Answer
 
 TAIL_BYTES = 8_192     # the finish and usage frames of a stream fit many times over
+LAST_FRAMES = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data:[DONE]\n\n")
+LINGER_S = 0.05        # how long an upstream's own end is waited for, so that its connection can be used again
 
 # What a caller may see of the upstream's headers. Cookies, server names and hop-by-hop fields stay here.
 PASSED = ("content-type", "content-encoding", "x-request-id", "retry-after")
@@ -70,6 +73,7 @@ async def relay_whole(
     http: web.Request, answer: Answer, headers: Mapping[str, str], receipt: Receipt
 ) -> web.StreamResponse:
     """Send an answer whose body is here."""
+    answer.bound(partial(_hang_up, http))
     headers = {**passed_headers(answer.headers), **headers}
     response = web.Response(status=answer.status, body=answer.first, headers=headers)
     ending = openai.ending_of_body(answer.first)
@@ -98,18 +102,18 @@ async def relay_stream(
     )
     receipt.status = answer.status
     tail = Tail()
+    answer.bound(partial(_hang_up, http))
     try:
         await response.prepare(http)
         error = await _pass_on(response, answer, tail, receipt)
         await _end(http, response, answer, tail, receipt, error)
     except ConnectionError:
-        _book(tail, receipt)
-        receipt.outcome = Outcome.ABANDONED
+        _book_left(tail, receipt)
     except asyncio.CancelledError:
-        _book(tail, receipt)
-        if http.transport is not None and not http.transport.is_closing():     # it is we who stop, the client is there
-            stopped = StreamBroken("The gateway is shutting down and could not wait for this answer's end.")
-            await _end_broken(http, response, tail, receipt, stopped)
+        if _book_left(tail, receipt) or http.transport is None or http.transport.is_closing():
+            raise
+        stopped = StreamBroken("The gateway is shutting down and could not wait for this answer's end.")
+        await _end_broken(http, response, answer, tail, receipt, stopped)      # it is we who stop, the client is there
         raise
     return response
 
@@ -124,6 +128,8 @@ async def _pass_on(
             await response.write(chunk)
             tail.add(chunk)
             receipt.sent_bytes += len(chunk)
+            if chunk.endswith(LAST_FRAMES):
+                break            # a slow end of the upstream's is no reason to keep the client waiting
             chunk = await answer.next()
     except GatewayError as error:
         return error
@@ -134,19 +140,28 @@ async def _end(
     http: web.Request, response: web.StreamResponse, answer: Answer, tail: Tail, receipt: Receipt,
     error: GatewayError | None,
 ) -> None:
-    """End a stream as well as its upstream did."""
+    """End a stream as well as its upstream did. What breaks after the answer was complete breaks nothing."""
     ending, _ = _book(tail, receipt)
-    if error is None and _is_event_stream(answer) and not ending.complete and not ending.error:
+    if error is None and _is_readable(answer) and not ending.complete and not ending.error:
         error = StreamBroken("The upstream ended the stream without finishing its answer.")
-    if error is not None:
-        await _end_broken(http, response, tail, receipt, error)
-    else:
-        receipt.outcome = Outcome.BROKEN if ending.error else Outcome.OK
-        await response.write_eof()
+    if error is not None and not ending.complete:
+        await _end_broken(http, response, answer, tail, receipt, error)
+        return
+    receipt.outcome = Outcome.BROKEN if ending.error else Outcome.OK
+    await response.write_eof()
+    await answer.finish(LINGER_S)
 
 
-def _is_event_stream(answer: Answer) -> bool:
-    return answer.headers.get("Content-Type", "").startswith("text/event-stream")
+def _hang_up(http: web.Request) -> None:
+    """Drop a client that does not read: its request is cancelled by that."""
+    if http.transport is not None:
+        http.transport.abort()
+
+
+def _is_readable(answer: Answer) -> bool:
+    """Say whether the stream is one we can read and add to: plain server-sent events."""
+    plain = answer.headers.get("Content-Encoding", "identity") == "identity"
+    return plain and answer.headers.get("Content-Type", "").startswith("text/event-stream")
 
 
 def _book(tail: Tail, receipt: Receipt) -> tuple[Ending, bool]:
@@ -155,13 +170,20 @@ def _book(tail: Tail, receipt: Receipt) -> tuple[Ending, bool]:
     return ending, between
 
 
+def _book_left(tail: Tail, receipt: Receipt) -> bool:
+    """Book a client that hung up, and return whether it had the whole answer: many SDKs leave at `[DONE]`."""
+    ending, _ = _book(tail, receipt)
+    receipt.outcome = Outcome.OK if ending.complete else Outcome.ABANDONED
+    return ending.complete
+
+
 async def _end_broken(
-    http: web.Request, response: web.StreamResponse, tail: Tail, receipt: Receipt, error: GatewayError
+    http: web.Request, response: web.StreamResponse, answer: Answer, tail: Tail, receipt: Receipt, error: GatewayError
 ) -> None:
     """Say in the stream that it broke, and close the connection without the mark that would make it whole."""
     ending, between = _book(tail, receipt)
-    receipt.outcome, receipt.error = Outcome.BROKEN, f"{type(error).__name__}: {error.message}"
-    if not ending.error:         # else the upstream has said so itself
+    receipt.outcome, receipt.error = Outcome.BROKEN, f"{type(error).__name__}: {error.booked}"
+    if _is_readable(answer) and not ending.error:         # else the upstream has said so itself
         await response.write(openai.error_event(error, receipt.request_id, mid_event=not between))
     if http.transport is not None:
         http.transport.close()

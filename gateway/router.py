@@ -20,6 +20,7 @@ from gateway.wire import ChatRequest
 # the conversation probably does not fit, but the caller is refused only when it surely fits no rung.
 LIKELY_BYTES_PER_TOKEN = 3.0
 LEAST_TOKENS_PER_BYTE = 1 / 8
+NAME_CHARS = 100        # how much of an unknown name is repeated to the caller and the receipt
 
 
 class Reason(StrEnum):
@@ -121,7 +122,7 @@ class Router:
         route = self._public.get(model)
         if route is None and model not in self.candidates:
             listed = ", ".join(self.names())
-            raise NotFound(f"The model {model!r} does not exist here. There are: {listed}.", param="model")
+            raise NotFound(f"The model {model[:NAME_CHARS]!r} does not exist here. There are: {listed}.", param="model")
         return route
 
     def plan(self, request: ChatRequest, verdict: Verdict | None) -> Plan:
@@ -169,8 +170,8 @@ class Router:
     def _fit(self, request: ChatRequest, models: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Return the models that can serve the request, and what each of the others lacks.
 
-        Raises BadRequest or ContextTooLong when none can. Where only the room is in doubt, the roomiest model is kept:
-        the provider counts better than we do.
+        Raises BadRequest or ContextTooLong when none can. Where only the room is in doubt, the models with most of it
+        are kept: the provider counts better than we do.
         """
         lacking = {m: lack for m in models if (lack := _lack(request, self.candidates[m]))}
         able = [m for m in models if m not in lacking]
@@ -180,9 +181,9 @@ class Router:
         likely = int(request.text_bytes / LIKELY_BYTES_PER_TOKEN) + request.max_output
         fit = [m for m in able if likely <= self.candidates[m].context]
         if not fit:
-            roomiest = max(able, key=lambda m: self.candidates[m].context)
-            _check_least(request, self.candidates[roomiest].context)
-            fit = [roomiest]
+            widest = max(self.candidates[m].context for m in able)
+            _check_least(request, widest)
+            fit = [m for m in able if self.candidates[m].context == widest]
         small = {
             m: f"about {likely} tokens do not fit into its context of {self.candidates[m].context}"
             for m in able if m not in fit
@@ -229,8 +230,9 @@ def _pinned(rung: str, ladder: Sequence[str]) -> str:
         return ladder[names.index(rung)]
     if rung == "cheap":
         return ladder[0]
-    listed = ", ".join([*names, *ladder])
-    raise BadRequest(f"There is no rung {rung!r} on this ladder: use one of {listed}.", param="x-thriftgate-rung")
+    listed = ", ".join(dict.fromkeys([*names, *ladder]))
+    fault = f"There is no rung {rung[:NAME_CHARS]!r} on this ladder: use one of {listed}."
+    raise BadRequest(fault, param="x-thriftgate-rung")
 
 
 def _holds(when: Condition, request: ChatRequest, task: str | None) -> bool:

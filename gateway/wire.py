@@ -6,7 +6,7 @@ only the model's name is exchanged.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -14,6 +14,9 @@ from gateway.errors import BadRequest
 
 RUNG_HEADER = "x-thriftgate-rung"
 SESSION_HEADER = "x-thriftgate-session"
+
+
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -53,8 +56,8 @@ class _Body(msgspec.Struct, frozen=True):
     tools: list[dict[str, Any]] | None = None
     functions: list[dict[str, Any]] | None = None
     response_format: dict[str, Any] | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True):

@@ -3,15 +3,14 @@
 Rule: onnxruntime is imported after the fork. A worker that inherited it from its parent aborts when it ends (2026-11).
 """
 
+import socket
 from typing import Any
 
-import structlog
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
 
+from gateway import logs
 from gateway.config import Config
-
-log = structlog.get_logger()
 
 
 class _Several(BaseApplication):
@@ -46,16 +45,16 @@ class _Several(BaseApplication):
 
 
 def serve(config: Config, host: str, port: int, workers: int) -> None:
-    """Serve with `workers` processes until SIGTERM; each drains its running answers first."""
+    """Serve with `workers` processes until SIGTERM; each drains its running answers first. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=1024)
+    address, fd = listener.getsockname(), listener.detach()       # gunicorn takes it over, and closes it
     _Several(config, {
-        "bind": f"{host}:{port}",
+        "bind": f"fd://{fd}",
         "workers": workers,
         "worker_class": "aiohttp.GunicornUVLoopWebWorker",
         "graceful_timeout": int(config.server.drain_s) + 5,
         "timeout": 60,
-        "backlog": 1024,
         "loglevel": "warning",
-        "when_ready": lambda arbiter: log.info(
-            "listening", host=host, port=arbiter.LISTENERS[0].sock.getsockname()[1], workers=workers
-        ),
+        "when_ready": lambda _: logs.say("listening", host=address[0], port=address[1], workers=workers),
     }).run()

@@ -42,7 +42,8 @@ THIRD_PARTY = {
     "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"},
 }
 MAY_ALSO = {
-    "classify": {"classifier"}, "app": {"classifier"}, "cli.classify": {"classifier"}, "cli.route": {"classifier"},
+    "classify": {"classifier"}, "app": {"classifier"}, "cli.classify": {"classifier"},
+    "cli.files": {"classifier"}, "cli.route": {"classifier"},
     "cli.demo": {"loadtest"},
 }
 FORBIDDEN_IN_PURE = {

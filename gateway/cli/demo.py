@@ -47,7 +47,7 @@ PROMPTS = (
 )
 READY_S = 30
 OUTPUT_BYTES = 65_536        # of a process's output, from its beginning: enough to say that it is ready, or why not
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Row(NamedTuple):

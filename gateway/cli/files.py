@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from classifier.features import TASKS
 from gateway import config
 from gateway.config import Config
-from gateway.faults import ConfigError
+from gateway.faults import ConfigError, Fault, closest
 
 option = click.option(
     "-c", "--config", "path", type=click.Path(path_type=Path), metavar="FILE", help="The configuration, in YAML."
@@ -18,10 +19,26 @@ option = click.option(
 def load(path: Path | None) -> Config:
     """Return the file's configuration, or without a file the one that the provider keys in the environment give."""
     try:
-        return config.from_environment(os.environ) if path is None else config.load(path)
+        read = config.from_environment(os.environ) if path is None else config.load(path)
+        _check_tasks(read)
     except ConfigError as error:
         count = len(error.faults)
         click.echo(f"{path or 'environment'}: {count} fault{'s' if count > 1 else ''}\n", err=True)
         for fault in error.faults:
             click.echo(str(fault), err=True)
         sys.exit(2)
+    return read
+
+
+def _check_tasks(read: Config) -> None:
+    """A rule for a task that the classifier never says would never hold: raise ConfigError."""
+    named = {
+        f"routes.{name}.rules[{i}].when.task": rule.when.task
+        for name, route in read.routes.items() for i, rule in enumerate(route.rules)
+    }
+    faults = [
+        Fault(path, f"there is no task {task!r}", closest(task, TASKS) or f"tasks are {', '.join(TASKS)}")
+        for path, task in named.items() if task is not None and task not in TASKS
+    ]
+    if faults:
+        raise ConfigError(faults)

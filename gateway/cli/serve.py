@@ -28,16 +28,23 @@ def command(path: Path | None, host: str, port: int, workers: int) -> None:
     if workers > 1:
         from gateway import workers as several  # noqa: PLC0415 - gunicorn, only where it is asked for
 
-        several.serve(config, host, port, workers)
+        try:
+            several.serve(config, host, port, workers)
+        except OSError as error:
+            _cannot_listen(host, port, os.strerror(error.errno) if error.errno else str(error))
         return
     from gateway import app  # noqa: PLC0415 - loads onnxruntime: not for a configuration that is refused
 
     try:
         uvloop.run(app.serve(config, host, port))
-    except OSError as error:
-        click.echo(f"{host}:{port} cannot be listened on: {os.strerror(error.errno) if error.errno else error}\n"
-                   "    hint: choose another with --port, or 0 for any free one", err=True)
-        sys.exit(2)
+    except app.CannotListen as error:
+        _cannot_listen(host, port, str(error))
+
+
+def _cannot_listen(host: str, port: int, why: str) -> None:
+    click.echo(f"{host}:{port} cannot be listened on: {why}", err=True)
+    click.echo("    hint: choose another with --port, or 0 for any free one", err=True)
+    sys.exit(2)
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ from gateway.pricing import Usage
 from gateway.sse import Event, Parser
 
 DONE = b"[DONE]"
+MOST_TOKENS = 2**40
 
 
 class _Details(msgspec.Struct):
@@ -80,7 +81,7 @@ def error_of_first(chunk: bytes) -> str | None:
 
 def error_of_body(body: bytes) -> str | None:
     """Return the message of an error object, None where the body is none."""
-    said = _read(body)
+    said = _read(body) if b'"error"' in body[:256] else None
     return None if said is None or said.error is None else _message(said.error)
 
 
@@ -95,7 +96,7 @@ def ending_of_body(body: bytes) -> Ending:
     if chunk is None:
         return Ending(complete=True)     # not ours to judge: the caller gets the bytes as they are
     finish = next((c.finish_reason for c in chunk.choices if c.finish_reason), None)
-    return Ending(complete=True, finish=finish, usage=_usage(chunk.usage), error=chunk.error is not None)
+    return Ending(complete=True, finish=finish, usage=_usage(chunk.usage))
 
 
 def error_body(error: GatewayError, request_id: str, attempts: list[dict[str, object]]) -> bytes:
@@ -124,5 +125,9 @@ def _usage(usage: _Usage | None) -> Usage | None:
     if usage is None:
         return None
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    # less than none is no count: it would make money of an answer
-    return Usage(max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0), max(cached or 0, 0))
+    return Usage(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(cached or 0))
+
+
+def _count(tokens: int) -> int:
+    """Return a number of tokens that can be one: less than none would make money of an answer, 10^400 breaks a sum."""
+    return min(max(tokens, 0), MOST_TOKENS)

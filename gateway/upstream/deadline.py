@@ -5,6 +5,7 @@ moves a number; the timer, where it fires early, sets itself again for the rest.
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +22,9 @@ class Deadline:
     `close` it at the end.
     """
 
-    __slots__ = ("_already", "_armed_for", "_ends", "_handle", "_loop", "_phase", "_phase_ends", "_task", "expired")
+    __slots__ = (
+        "_already", "_armed_for", "_ends", "_handle", "_loop", "_phase", "_phase_ends", "_task", "expired", "otherwise",
+    )
 
     def __init__(self, total_s: float) -> None:
         task = asyncio.current_task()
@@ -36,6 +39,7 @@ class Deadline:
         self._armed_for = self._ends
         self._handle = self._loop.call_at(self._ends, self._fire)
         self.expired: str | None = None
+        self.otherwise: Callable[[], object] | None = None     # what to do where the total passes between two waits
 
     def __repr__(self) -> str:
         return f"<Deadline {f'{self.expired} expired' if self.expired else self._phase}>"
@@ -79,5 +83,7 @@ class Deadline:
             return
         waiting = self._phase_ends != NEVER
         self.expired = self._phase if self._phase_ends <= self._ends else "total"
-        if waiting:                  # else the next wait raises: only waiting for the upstream is ours to end
+        if waiting:
             self._task.cancel()
+        elif self.otherwise is not None:     # it is the client who is waited for, and has been for too long
+            self.otherwise()

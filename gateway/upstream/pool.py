@@ -5,7 +5,8 @@ that nothing above knows what a ClientError is. Slots are given back synchronous
 """
 
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,7 @@ from gateway.upstream.deadline import Deadline
 
 # The caller's own faults are passed on as the upstream worded them. All other errors may be cured by another target: an
 # unpaid account (402) or an unknown path (404, 405) is the operator's fault.
+ERROR_BYTES = 65_536        # of an error's body, at most
 CALLERS_FAULT = frozenset({400, 409, 413, 414, 415, 422, 431})
 
 
@@ -91,6 +93,18 @@ class Answer:
     def __repr__(self) -> str:
         return f"<Answer {self.status} {self.headers.get('Content-Type', 'untyped')}>"
 
+    async def finish(self, linger_s: float) -> None:
+        """Wait a moment for the end of an answer that is complete: a connection read to its end is used again."""
+        try:
+            with self._deadline.wait("end", linger_s):
+                await self._response.content.readany()
+        except (aiohttp.ClientError, OSError, TimedOut):
+            return          # it is closed, then; nothing of the answer is missing
+
+    def bound(self, give_up: Callable[[], object]) -> None:
+        """Have `give_up` called where the total deadline passes while the client is waited for."""
+        self._deadline.otherwise = give_up
+
     async def next(self) -> bytes:
         """Return what arrived since the last call, empty at the end. Raises StreamBroken or TimedOut."""
         try:
@@ -147,10 +161,12 @@ class Lease:
             raise await _refusal(response, self._pool.name)
         stream = stream and response.status < 300      # a caller's fault comes as one JSON object
         first = await (response.content.readany() if stream else response.read())
+        if response.status < 300 and not stream and (said := openai.error_of_body(first)) is not None:
+            raise Refused(f"Upstream {self._pool.name!r} answered with an error", 502, said)
         if stream and not first:
             raise Unreachable(f"Upstream {self._pool.name!r} ended its answer before it began.")
         if stream and (said := openai.error_of_first(first)) is not None:
-            raise Refused(f"Upstream {self._pool.name!r} began its answer with an error: {said}", 502)
+            raise Refused(f"Upstream {self._pool.name!r} began its answer with an error", 502, said)
         return Answer(response, first, deadline, model.deadlines.idle_ms / 1000)
 
 
@@ -161,13 +177,21 @@ async def _refusal(response: aiohttp.ClientResponse, upstream: str) -> GatewayEr
     if status in (401, 403):   # its text may quote our key
         fault = f"Upstream {upstream!r} refused the gateway's own key ({status}). Check it in the configuration."
         return Refused(fault, status)
-    body = await response.content.read(65_536)
+    body = b""
+    while len(body) < ERROR_BYTES and (more := await response.content.readany()):
+        body += more
     said = openai.error_of_body(body)
-    return Refused(f"Upstream {upstream!r} answered {status}" + (f": {said}" if said else "."), status, headers=kept)
+    return Refused(f"Upstream {upstream!r} answered {status}{'' if said else '.'}", status, said, headers=kept)
 
 
 def _cause(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({error.certificate_error})"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "no TLS connection"
     if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, socket.gaierror):
+            return f"the name {error.host!r} cannot be resolved"
         number = error.os_error.errno
         return f"no connection ({os.strerror(number) if number else error.os_error})"
     return type(error).__name__

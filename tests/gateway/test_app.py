@@ -165,7 +165,7 @@ async def test_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(app.CannotListen, match="in use"):
             await app.serve(config.parse(TEXT, {}), "127.0.0.1", taken.getsockname()[1])
 
     assert all(model.pool.session.closed for model in made[0].with_.models.values())

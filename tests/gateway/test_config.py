@@ -417,7 +417,7 @@ class TestReferences:
 
     @pytest.mark.parametrize(
         "value",
-        ["plain", "a: b", "{x: 1}", "[1]", "x, slots: 7", "null", "5", "# no", "'\"", "a\nb: c", "*x", "&x y",
+        ["plain", "a: b", "{x: 1}", "[1]", "x, slots: 7", "null", "5", "# no", "'\"", "a: b, c: d", "*x", "&x y",
          "${OTHER}", "⟦OTHER⟧"],
     )
     def test_a_value_cannot_become_structure(self, value: str) -> None:

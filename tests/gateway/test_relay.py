@@ -40,6 +40,12 @@ class Scripted(Answer):
         self.first, *self._chunks = chunks
         self._then = then
 
+    def bound(self, give_up: Callable[[], object]) -> None:
+        """No deadline here that could pass."""
+
+    async def finish(self, linger_s: float) -> None:
+        """No connection here that could be used again."""
+
     async def next(self) -> bytes:
         """Return the next chunk, or do what comes after the last."""
         await asyncio.sleep(0)

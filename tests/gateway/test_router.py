@@ -309,7 +309,18 @@ class TestCapability:
         request = asked(messages=[{"role": "user", "content": "x" * 1000}])
         room = with_room(len(request.raw) // 8)
 
-        assert names(router(small=room, medium=room, large=room).plan(request, sure(0.9))) == ["small"]
+        plan = router(small=room, medium=room, large=room).plan(request, sure(0.9))
+
+        assert names(plan) == ["small", "medium", "large"]
+
+    def test_doubt_about_the_room_moves_nobody_down(self) -> None:
+        """Where no rung surely has the room, those with most of it stay: a hard prompt still goes to the top."""
+        request = asked(messages=[{"role": "user", "content": "x" * 1000}])
+        room = with_room(len(request.raw) // 8)
+        plan = router(small=room, medium=room, large=room).plan(request, sure(0.01))
+
+        assert names(plan) == ["large", "medium", "small"]
+        assert plan.reason is Reason.LEARNED
 
 
 THRESHOLDS: dict[str, tuple[int, float, float, int]] = {

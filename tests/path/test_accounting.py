@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.mock_upstream import MockUpstream
 from tests.conftest import Running, Start, Upstream, chat, two_rungs
-from tests.path.conftest import Spawn
+from tests.path.conftest import Scripted, Spawn
 
 SECRETS = {
     "prompt": "MARKED-PROMPT-7Q",
@@ -258,3 +258,38 @@ async def test_the_log_of_the_real_process_has_no_secret_and_no_prompt(process: 
     assert len(running.receipts) == 4
     assert [name for name, secret in SECRETS.items() if secret.encode() in said] == []
     assert running.said == ""
+
+
+async def test_an_absurd_usage_costs_no_receipt(gateway: Start, scripted: Scripted) -> None:
+    """A provider that counts beyond all measure is answered and booked like any other."""
+    body = b'{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":%s,"completion_tokens":1}}' % (b"9" * 400)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    script = await scripted(head % len(body) + body)
+    running = await gateway(two_rungs(script.base_url, script.base_url))
+    reply = await running.ask(chat())
+    receipt = await running.receipt()
+
+    assert (200, body, "ok") == (reply.status, reply.body, receipt["outcome"])
+
+
+async def test_an_upstreams_words_do_not_carry_the_prompt_into_the_receipt(gateway: Start, scripted: Scripted) -> None:
+    """Providers quote their input in errors: the caller may read that, the receipt does not keep it."""
+    body = b'{"error":{"message":"cannot serve: marked-prompt"}}'
+    head = b"HTTP/1.1 500 No\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    script = await scripted(head % len(body) + body)
+    running = await gateway(two_rungs(script.base_url, script.base_url, upstream="slots: 1"))
+    reply = await running.ask(chat(text="marked-prompt", model="cheap"))
+    receipt = await running.receipt()
+
+    assert b"marked-prompt" in reply.body
+    assert "marked-prompt" not in str(receipt)
+
+
+async def test_a_name_of_any_length_is_cut(serve: Start) -> None:
+    """A caller's words enter the receipt shortened."""
+    running = await serve()
+    reply = await running.ask(chat(model="m" * 100_000))
+    receipt = await running.receipt()
+
+    assert 404 == reply.status
+    assert len(str(receipt)) < 3_000

@@ -4,6 +4,7 @@ Faults and what a gateway should do: PEERS.md §2d. Each kind of end is held her
 """
 
 import asyncio
+import gzip
 from typing import Any
 
 import orjson
@@ -223,3 +224,44 @@ async def _drained(wire: Wire) -> bytes:
     while not received.endswith(b"\r\n0\r\n\r\n"):
         received += await wire.some()
     return bytes(received)
+
+
+async def test_an_upstream_that_ends_late_keeps_nobody_waiting(gateway: Start, scripted: Scripted) -> None:
+    """After `[DONE]` the answer is whole for the client, however long the provider takes to close."""
+    late = asyncio.Event()
+    script = await scripted(STREAM + chunk(EVENT) + chunk(FINISH), late)
+    running = await gateway(two_rungs(script.base_url, script.base_url))
+    reply = await running.ask(chat(stream=True))
+    receipt = await running.receipt()
+    late.set()
+
+    assert (True, "ok") == (reply.whole, receipt["outcome"])
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_client_that_leaves_with_the_whole_answer_did_not_abandon_it(
+    gateway: Start, scripted: Scripted
+) -> None:
+    """SDKs close their connection at `[DONE]`: that is an answer that was delivered."""
+    late = asyncio.Event()
+    finish = FINISH.removesuffix(b"data: [DONE]\n\n")
+    script = await scripted(STREAM + chunk(EVENT) + chunk(finish), late)
+    running = await gateway(two_rungs(script.base_url, script.base_url))
+    wire = await running.wire(chat(stream=True))
+    await wire.until(finish)
+    wire.leave()
+    receipt = await running.receipt()
+    late.set()
+
+    assert ("ok", "stop") == (receipt["outcome"], receipt["finish"])
+
+
+async def test_a_compressed_stream_is_left_alone(gateway: Start, scripted: Scripted) -> None:
+    """What we cannot read we neither judge nor add to."""
+    packed = gzip.compress(EVENT + FINISH)
+    head = STREAM.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n", 1)
+    script = await scripted(head + chunk(packed) + END)
+    running = await gateway(two_rungs(script.base_url, script.base_url))
+    reply = await running.ask(chat(stream=True))
+
+    assert (EVENT + FINISH, True, "ok") == (reply.body, reply.whole, (await running.receipt())["outcome"])

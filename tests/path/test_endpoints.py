@@ -106,7 +106,8 @@ async def test_the_time_is_told_by_part(serve: Start, first: MockUpstream, *, st
     assert tuple(parts) == PARTS
     assert parts["upstream"] > 50
     assert parts["classify"] > 0
-    assert parts["classify"] + parts["upstream"] + parts["gateway"] == pytest.approx(receipt["ttft_ms"], abs=0.01)
+    told = parts["classify"] + parts["upstream"] + parts["gateway"]      # all but the time the client took to send
+    assert receipt["ttft_ms"] - 20 < told < receipt["ttft_ms"] + 0.01
 
 
 async def test_the_time_lost_at_a_failed_target_is_the_upstreams(serve: Start, first: MockUpstream) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.router import Router
 from loadtest.mock_upstream import MockUpstream
 from tests.conftest import Reply, Running, Start, chat, request_bytes, two_rungs
 
@@ -222,3 +223,26 @@ async def test_the_dry_run_refuses_in_the_same_words(running: Running) -> None:
     assert (wrong.status, unknown.status) == (400, 404)
     assert unknown.error["code"] == "model_not_found"
     assert "x-thriftgate-request-id" in unknown.headers
+
+
+async def test_a_body_in_an_encoding_that_cannot_be_read(serve: Start) -> None:
+    """Announced as gzip and none: a 400 in OpenAI's form that names the encoding."""
+    running = await serve()
+    reply = await running.ask(chat(), headers={"Content-Encoding": "gzip"})
+
+    assert (400, "invalid_request_error") == (reply.status, reply.error["type"])
+    assert "Content-Encoding: gzip" in reply.error["message"]
+
+
+async def test_a_fault_of_ours_is_answered_in_form_and_booked(
+    gateway: Start, first: MockUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever breaks inside, the client gets the error object with the request id, and there is one receipt."""
+    running = await gateway(two_rungs(first.base_url, first.base_url))
+    monkeypatch.setattr(Router, "plan", lambda *_: 1 / 0)
+    reply = await running.ask(chat())
+    receipt = await running.receipt()
+
+    assert (500, "server_error") == (reply.status, reply.error["type"])
+    assert (receipt["request_id"], 500, "failed") == (reply.error["request_id"], receipt["status"], receipt["outcome"])
+    assert reply.headers["x-request-id"] == receipt["request_id"]

@@ -356,3 +356,18 @@ async def test_a_stream_that_is_held_is_whole_once_let_go(gateway: Start, script
     rest = await wire.until(b"\r\n0\r\n\r\n")
 
     assert FINISH in rest
+
+
+async def test_a_whole_answer_that_is_an_error_is_not_shown(
+    gateway: Start, scripted: Scripted, second: MockUpstream
+) -> None:
+    """200 with an error object, as some providers answer: the next target is tried."""
+    body = b'{"error":{"message":"out of capacity","code":503}}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    script = await scripted(head % len(body) + body)
+    running = await gateway(two_rungs(script.base_url, second.base_url))
+    reply = await running.ask(chat())
+
+    assert (200, "premium", "fallback") == (
+        reply.status, reply.headers["x-thriftgate-model"], reply.headers["x-thriftgate-reason"]
+    )

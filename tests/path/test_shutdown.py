@@ -98,7 +98,7 @@ async def test_beyond_the_limit_a_stream_is_ended_honestly(process: Spawn, held:
     assert b"[DONE]" not in received
     assert b"\r\n0\r\n" not in received
     assert (status, running.said) == (0, "")
-    assert [receipt["outcome"] for receipt in running.receipts] == ["abandoned"]
+    assert [receipt["outcome"] for receipt in running.receipts] == ["broken"]
     assert [line["running"] for line in running.lines if line["event"] == "cut"] == [1]
 
 

@@ -71,3 +71,26 @@ def test_no_file_is_exit_2(arguments: list[str]) -> None:
 
     assert 2 == result.exit_code
     assert "-c" in result.output or "give the path of a YAML file" in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "said"),
+    [
+        (("http://127.0.0.1:9/v1", "http://"), "upstreams.provider", "to name a host"),
+        (("127.0.0.1:9", "127.0.0.1:99999"), "upstreams.provider", "a port below 65536"),
+        (("/v1", "/v1/chat/completions"), "upstreams.provider", "to end before /chat/completions"),
+        (("name: gpt-4o-mini", "context: -5"), "models.small", "`context` of at least 0"),
+        (("{harm: 0.02}", "{harm: 9}"), "routes.auto.promise", "`harm` from 0 to 1"),
+        (("promise: {harm: 0.02}", "rules: [{when: {task: translaton}, use: odd}]"),
+         "routes.auto.rules[0].when.task", "did you mean 'translation'?"),
+        (('"marked-secret"', '""'), "upstreams.provider.key", "Expected a key as text"),
+    ],
+    ids=["no host", "no such port", "a path too far", "negative room", "more than all", "unknown task", "empty key"],
+)
+def test_what_cannot_work_is_not_good(tmp_path: Path, change: tuple[str, str], path: str, said: str) -> None:
+    """A setting that is well formed and could never work is a fault, too."""
+    code, printed = run(tmp_path, GOOD.replace(*change))
+
+    assert 2 == code
+    assert path in printed
+    assert said in printed

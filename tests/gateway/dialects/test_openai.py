@@ -74,7 +74,7 @@ BODIES: dict[str, tuple[bytes, Ending]] = {
         Ending(complete=True, usage=Usage(5, 2)),
     ),
     "no usage": (STOP, Ending(complete=True, finish="stop")),
-    "an error": (ERROR, Ending(complete=True, error=True)),
+    "an error": (ERROR, Ending(complete=True)),
     "not JSON": (b"<html>", Ending(complete=True)),
     "empty": (b"", Ending(complete=True)),
 }
