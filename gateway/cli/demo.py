@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 import aiohttp
 import click
 import orjson
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -36,11 +37,12 @@ PROMPTS = (
     "Make this sound friendlier: Send me the report today.",
     "Some cards are charged twice when the payment webhook is retried while the first one still runs. Find the race in"
     " read order, call provider, write status, and show a fix that survives a crash between the two writes.",
-    "Summarise in one line: The pump was replaced on Monday, tested on Tuesday and runs without leaks since.",
     "Show that a connected graph in which every vertex has even degree can be walked along each edge exactly once.",
     "write a haiku about rain",
-    "Two of five servers disagree after a network split. Design a protocol that accepts writes during the split and"
-    " merges them afterwards without losing an increment; say what you guarantee and what it costs.",
+    "Migrate a 4 TB PostgreSQL table to a partitioned one without downtime: the plan, the triggers, the throttled"
+    " backfill and the rollback; explain what breaks if the replica lags.",
+    "Design a replicated counter for five servers that accepts writes during a network split and merges them afterwards"
+    " without losing an increment. Prove that it converges, and write the merge function in Rust with tests.",
     "thanks, that's all!",
     "A 58-year-old on warfarin and amiodarone starts an antibiotic for pneumonia and bleeds four days later. Which"
     " interactions could explain it, how would you tell them apart, and what do you change first?",
@@ -77,7 +79,7 @@ async def _demo(port: int, *, stay: bool) -> None:
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
     import loadtest  # noqa: PLC0415 - found where it is installed, in a checkout and in a wheel
     file = Path(loadtest.__file__).parent / "gateway.yaml"
     async with _process("loadtest.mock_upstream", "--realistic", "--port", "0") as mock:
@@ -87,8 +89,12 @@ async def _demo(port: int, *, stay: bool) -> None:
             listening = await gateway.says(rb'"port":(\d+).*"listening"')
             base = f"http://127.0.0.1:{int(listening)}"
             await _table(session, base, load(file, {"MOCK_URL": mock_url}), console, stop)
+            if stop.is_set():
+                return
+            receipt = f"\nA receipt, as the gateway logs one for every request:\n{_last_receipt(gateway)}"
+            console.print(receipt, soft_wrap=True, style="dim", highlight=False)
             console.print(_what_next(base), soft_wrap=True)
-            if stay and not stop.is_set():
+            if stay:
                 console.print("[dim]The gateway stays up. Ctrl-C ends it.[/]")
                 await stop.wait()
 
@@ -136,12 +142,13 @@ def _cost(config: Config, model: str, usage: Usage) -> int:
 
 def _render(rows: list[Row], config: Config) -> Table:
     colours = dict(zip(config.routes["auto"].ladder, ("green", "yellow", "magenta"), strict=True))
-    table = Table(title="Twelve prompts through Thriftgate (mock provider, real classifier)", expand=False)
-    table.add_column("prompt", max_width=44, no_wrap=True)
-    for name in ("score", "model", "reason"):
-        table.add_column(name, no_wrap=True)
-    for name in ("first token", "cost", "premium"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = "Twelve prompts through Thriftgate (mock provider, real classifier)"
+    table = Table(title=title, box=SIMPLE_HEAD, expand=True, padding=(0, 1, 0, 0))
+    table.add_column("prompt", ratio=1, no_wrap=True)
+    for name, width in (("score", 6), ("model", 7), ("reason", 12)):
+        table.add_column(name, width=width, no_wrap=True)
+    for name, width in (("TTFT", 6), ("cost", 8), ("premium", 8)):
+        table.add_column(name, justify="right", width=width, no_wrap=True)
     for row in rows:
         model = f"[{colours[row.model]}]{row.model}[/]"
         money = (_usd(row.cost), _usd(row.premium))
@@ -153,6 +160,11 @@ def _render(rows: list[Row], config: Config) -> Table:
     return table
 
 
+def _last_receipt(gateway: "_Process") -> str:
+    lines = os.pread(gateway.output.fileno(), OUTPUT_BYTES, 0).decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if '"event":"receipt"' in line), "(not written yet)")
+
+
 def _usd(micros: int) -> str:
     return f"${micros / 1e6:.5f}"
 
@@ -161,7 +173,8 @@ def _what_next(base: str) -> str:
     return f"""
 [bold]Next:[/]
   curl -N {base}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "auto", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
+    -d '{{"model": "auto", "stream": true, "stream_options": {{"include_usage": true}},
+         "messages": [{{"role": "user", "content": "hello"}}]}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="{base}/v1", api_key="any")
