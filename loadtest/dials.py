@@ -41,7 +41,7 @@ class Dials:
     status: int = 500  # 400, 401, 404, 429, 500, 502, 503 or 529
     retry_after_s: float = 1.0  # the Retry-After of a 429, 503 or 529
     # faults
-    fault: str = ""  # one of FAULTS; see faults() in mock_upstream for what each does
+    fault: str = ""  # one of FAULTS; see loadtest.script for what each does
     fault_rate: float = 1.0  # share of the calls that the fault befalls
     after: int = 4  # whole frames sent before it (the role frame is the first, so 4 = three tokens)
     stall_ms: float = 0.0  # how long `stall` and `role-only` are silent; 0 = until the client leaves
