@@ -12,7 +12,7 @@ run: .venv/run            ## a live demo: mock provider, gateway, twelve prompts
 test: .venv/test          ## everything that must pass: lint, types, architecture, unit, path and client tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/interrogate -q tests gateway classifier loadtest
+	$(BIN)/interrogate tests gateway classifier loadtest
 	$(BIN)/python -m pytest -q -n 2 tests
 
 bench: .venv/test         ## CPU per request and per chunk beside a bare relay; classification by token count

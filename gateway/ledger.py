@@ -53,6 +53,7 @@ class Ledger:
         reached = loop.create_future()
 
         def tell() -> None:
+            """Say from the thread that everything before this point is done."""
             with contextlib.suppress(RuntimeError):      # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(lambda: None if reached.done() else reached.set_result(None))
 
