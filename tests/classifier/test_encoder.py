@@ -22,6 +22,14 @@ def test_shapes(tiny: Tiny) -> None:
         assert abs(1 - float(np.linalg.norm(encoding.embedding))) < 1e-5
 
 
+def test_it_does_not_spin(tiny: Tiny) -> None:
+    """Between two prompts the network's threads sleep: spinning would burn a core beside the event loop."""
+    options = Encoder(tiny.directory / MODEL)._session.get_session_options()
+    keys = ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning")
+
+    assert ["0", "0"] == [options.get_session_config_entry(key) for key in keys]
+
+
 def test_one_session_serves_many_threads(tiny: Tiny) -> None:
     """The same input gives the same bits from any thread."""
     encoder = Encoder(tiny.directory / MODEL)

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import io
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ async def test_everybody_is_there(create: Creates) -> None:
     assert shipped().default_threshold == gateway.with_.router.default_threshold
     assert gateway.with_.classify.predictor is shipped()
     assert repr(gateway) == "<Gateway <Handler 0 running> <Ledger 0 waiting, 0 dropped>>"
+
+
+async def test_a_busy_loop_lets_the_classifier_in(create: Creates) -> None:
+    """Python's own switch interval is most of the classifier's deadline; every process gets a shorter one."""
+    sys.setswitchinterval(0.005)
+    await create()
+
+    assert sys.getswitchinterval() == pytest.approx(app.SWITCH_S)
 
 
 async def test_without_a_classifier(

@@ -185,6 +185,7 @@ class TestSending:
             await whole(model)
 
         assert ["Cookie" in headers for _, headers, _ in provider.seen] == [False, False]
+        assert isinstance(model.pool.session.cookie_jar, aiohttp.DummyCookieJar)      # 127.0.0.1 gets none in any case
 
     @pytest.mark.parametrize("stream", [False, True])
     async def test_connections_are_used_again(self, provider: Provider, opened: Opens, *, stream: bool) -> None:
