@@ -47,7 +47,7 @@ class Gateway:
         self.with_ = with_
         self.faults = faults
         self.handler = Handler(with_)
-        endpoints = Endpoints(config, with_, self.handler, metrics, lambda: self.faults)
+        endpoints = Endpoints(config, with_, self.handler, metrics, faults)
         self.application = web.Application(client_max_size=config.server.max_body_bytes)
         self.application.add_routes(endpoints.routes())
 
@@ -65,7 +65,7 @@ class Gateway:
         for task in cut:
             task.cancel()
         if cut:
-            logs.say("cut", running=len(cut))
+            logs.say("cut", "warning", running=len(cut))
             await asyncio.wait(cut, timeout=1)
 
     async def close(self) -> None:

@@ -1,9 +1,10 @@
 """Everything but the request path: models, dry run, health, metrics, and what is not there."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import orjson
 from aiohttp import web
 
@@ -22,8 +23,7 @@ class Endpoints:
     """The small endpoints of one gateway. `faults` says what keeps it from being ready; empty when nothing does."""
 
     def __init__(
-        self, config: Config, with_: Collaborators, handler: Handler, metrics: Metrics, faults: Callable[[], dict[str,
-        str]]
+        self, config: Config, with_: Collaborators, handler: Handler, metrics: Metrics, faults: Mapping[str, str]
     ) -> None:
         self._config = config
         self._with = with_
@@ -48,6 +48,7 @@ class Endpoints:
         receipt = Receipt(uuid.uuid4().hex, clock())
         try:
             caller, request = await self._handler.admit(http, receipt)
+            request = msgspec.structs.replace(request, session=None)      # a dry run is not remembered
             verdict = await self._handler.judge(caller, request, receipt)
             plan = self._with.router.plan(request, verdict)
         except GatewayError as error:
@@ -74,7 +75,7 @@ class Endpoints:
 
     async def ready(self, _: web.Request) -> web.Response:
         """Say whether traffic should come here. One that is not ready still serves what it can, on the safe rung."""
-        faults = self._faults()
+        faults = dict(self._faults)
         return _json({"status": "not ready" if faults else "ready", "faults": faults}, status=503 if faults else 200)
 
     async def metrics(self, _: web.Request) -> web.Response:

@@ -10,14 +10,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import NamedTuple
 
 import msgspec
-import structlog
 from aiohttp import web
 
-from gateway import relay, wire
+from gateway import logs, relay, wire
 from gateway.auth import Caller, Keyring
 from gateway.classify import Classify
 from gateway.config import ServerConfig
@@ -33,7 +32,6 @@ from gateway.wire import ChatRequest
 MAX_ATTEMPTS = 2       # one attempt and one fallback
 
 clock = time.perf_counter
-log = structlog.get_logger()
 
 
 class Collaborators(NamedTuple):
@@ -79,8 +77,8 @@ class Handler:
         except ConnectionError:                              # the client hung up while it sent its request
             receipt.outcome = Outcome.ABANDONED
             return web.Response(status=499)                  # for nobody; raising would be logged as our error
-        except Exception:                                    # the outermost guard: our faults are answered and booked
-            log.exception("unexpected", request_id=receipt.request_id)
+        except Exception:  # noqa: BLE001 - the outermost guard: our own faults are answered and booked as well
+            logs.say("unexpected", "error", request_id=receipt.request_id, exc_info=True)
             fault = GatewayError("The gateway failed on this request; its log says why, under the request id.")
             receipt.fail(fault)
             return error_response(fault, receipt)
@@ -135,13 +133,9 @@ class Handler:
             model = self._with.models[target.model]
             _book_target(receipt, target, plan.reason if number == 0 else Reason.FALLBACK)
             attempt = receipt.attempt(target.model, clock())
-            try:
-                lease = model.pool.lease()
-            except GatewayError as error:
-                attempt.ended, attempt.error, refusal = clock(), error.booked, _more_telling(refusal, error)
-                continue
-            with lease:
+            with ExitStack() as held:
                 try:
+                    lease = held.enter_context(model.pool.lease())
                     answer = await lease.send(model, request.body_for(model.upstream_name), stream=request.stream)
                 except GatewayError as error:
                     attempt.ended, attempt.error = clock(), error.booked

@@ -24,7 +24,7 @@ def configure(stream: BinaryIO | None = None) -> None:
     )
 
 
-def say(event: str, **fields: Any) -> None:
+def say(event: str, level: str = "info", **fields: Any) -> None:
     """Log a line from the event loop, if it can be written at once; a closed or full pipe is no reason to stop."""
     stream = sys.stdout
     try:
@@ -33,7 +33,7 @@ def say(event: str, **fields: Any) -> None:
         writable = not stream.closed
     if writable:
         with contextlib.suppress(OSError):
-            structlog.get_logger().info(event, **fields)
+            getattr(structlog.get_logger(), level)(event, **fields)
 
 
 def _dumps(fields: dict[str, Any], **_: Any) -> bytes:

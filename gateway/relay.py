@@ -78,7 +78,6 @@ async def relay_whole(
     response = web.Response(status=answer.status, body=answer.first, headers=headers)
     ending = openai.ending_of_body(answer.first)
     receipt.status, receipt.finish, receipt.usage = answer.status, ending.finish, ending.usage
-    receipt.outcome = Outcome.OK if answer.status < 400 else Outcome.REFUSED
     try:
         await response.prepare(http)
         await response.write_eof()
@@ -86,6 +85,7 @@ async def relay_whole(
         receipt.outcome = Outcome.ABANDONED
     else:
         receipt.sent_bytes = len(answer.first)
+        receipt.outcome = Outcome.OK if answer.status < 400 else Outcome.REFUSED
     return response
 
 

@@ -177,3 +177,20 @@ async def test_draining_in_process_waits_for_the_answer(gateway: Start, held: He
     assert waited
     assert FINISH in await rest
     assert (await running.receipt())["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+async def test_a_client_that_has_seen_nothing_is_told_to_come_back(
+    serve: Start, first: MockUpstream, streamed: bool
+) -> None:
+    """Cut by a shutdown before its first byte: a 503 with Retry-After in OpenAI's form, not a closed connection."""
+    first.turn(fault="hang")
+    running = await serve(more="server: {drain_s: 0}")
+    asking = asyncio.gather(running.ask(chat(stream=streamed)))
+    await first.journal.until(lambda journal: journal.in_flight == 1)
+    await running.gateway.drain()
+    (reply,) = await asking
+    receipt = await running.receipt()
+
+    assert (503, "overloaded", "1") == (reply.status, reply.error["code"], reply.headers["Retry-After"])
+    assert ("abandoned", 503) == (receipt["outcome"], receipt["status"])

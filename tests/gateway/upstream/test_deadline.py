@@ -163,6 +163,20 @@ async def test_a_total_that_passes_between_two_waits() -> None:
     deadline.close()
 
 
+@jumping
+async def test_a_total_that_passes_while_the_client_is_waited_for() -> None:
+    """Whoever waits for the client is told once, when the total passes, so that it can be given up."""
+    deadline = Deadline(10)
+    told: list[float] = []
+    deadline.otherwise = lambda: told.append(now())
+    with deadline.wait("first_output", 5):
+        await asyncio.sleep(1)
+    await asyncio.sleep(100)
+
+    assert told == [10]
+    deadline.close()
+
+
 @pytest.mark.parametrize("at", [3.0, 5.0], ids=["before the deadline", "at the deadline"])
 @jumping
 async def test_anothers_cancellation_wins(at: float) -> None:
