@@ -128,7 +128,7 @@ async def _pass_on(
             await response.write(chunk)
             tail.add(chunk)
             receipt.sent_bytes += len(chunk)
-            if chunk.endswith(LAST_FRAMES):
+            if chunk.endswith(LAST_FRAMES) and tail.read()[0].complete:     # in the midst of a line it is no frame
                 break            # a slow end of the upstream's is no reason to keep the client waiting
             chunk = await answer.next()
     except GatewayError as error:
