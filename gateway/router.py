@@ -6,6 +6,7 @@ Capability goes before price: a rung that cannot serve the request is taken off 
 The default is conservative: without a verdict the top of the ladder answers. Every decision carries its reason.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -20,6 +21,7 @@ from gateway.wire import ChatRequest
 # the conversation probably does not fit, but the caller is refused only when it surely fits no rung.
 LIKELY_BYTES_PER_TOKEN = 3.0
 LEAST_TOKENS_PER_BYTE = 1 / 8
+STEP = 3.0              # what a rung further up asks less, in odds
 NAME_CHARS = 100        # how much of an unknown name is repeated to the caller and the receipt
 
 
@@ -213,13 +215,23 @@ def _check_least(request: ChatRequest, largest: int) -> None:
 
 
 def _rung_for(p_cheap: float, threshold: float, rungs: int) -> int:
-    """Return the rung for a probability: the cheapest iff p_cheap ≥ threshold, those between in even steps below it.
+    """Return the rung for a probability: the cheapest iff p_cheap ≥ threshold, those between in even steps of odds.
 
-    With two rungs this is the threshold itself. With three, the middle one answers from half the threshold on.
+    Each rung further up takes the prompts whose odds of being well served by the cheapest are down to a third of what
+    the rung below it wants: with a threshold of 0.8 and three rungs, the middle one answers from 0.57 on. Steps of
+    probability would leave the top rung without work: honest chances are seldom below one half.
     Threshold 0 always gives the cheapest, 1.01 never.
     """
-    steps = rungs - 1       # the brackets below: the first step is the threshold itself, to the last digit
-    return next((k for k in range(steps) if p_cheap >= threshold * ((steps - k) / steps)), steps)
+    if p_cheap >= threshold or rungs == 1:
+        return 0
+    if threshold > 1:
+        return rungs - 1
+    odds, wanted = _odds(p_cheap), _odds(threshold)
+    return next((k for k in range(1, rungs - 1) if odds >= wanted / STEP**k), rungs - 1)
+
+
+def _odds(chance: float) -> float:
+    return chance / (1 - chance) if chance < 1 else math.inf
 
 
 def _pinned(rung: str, ladder: Sequence[str]) -> str:

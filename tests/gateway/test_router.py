@@ -327,16 +327,16 @@ THRESHOLDS: dict[str, tuple[int, float, float, int]] = {
     "0 is always cheap": (2, 0.0, 0.0, 0),
     "0 is always cheap, of three": (3, 0.0, 0.0, 0),
     "1.01 is never cheap": (2, 1.01, 1.0, 1),
-    "1.01 is never the cheapest": (3, 1.01, 1.0, 1),
+    "1.01 is always the dearest": (3, 1.01, 1.0, 2),
     "the threshold itself is cheap": (2, 0.7, 0.7, 0),
     "below it is not": (2, 0.7, 0.699, 1),
     "three: at the threshold": (3, 0.7, 0.7, 0),
     "three: between": (3, 0.7, 0.5, 1),
-    "three: at half of it": (3, 0.8, 0.4, 1),
-    "three: below half of it": (3, 0.8, 0.399, 2),
-    "four: a third": (4, 0.9, 0.31, 2),
-    "four: two thirds": (4, 0.9, 0.61, 1),
-    "four: below a third": (4, 0.9, 0.29, 3),
+    "three: at a third of its odds": (3, 0.8, 0.572, 1),
+    "three: below a third of its odds": (3, 0.8, 0.571, 2),
+    "four: a ninth of its odds": (4, 0.9, 0.501, 2),
+    "four: a third of its odds": (4, 0.9, 0.751, 1),
+    "four: below a ninth": (4, 0.9, 0.499, 3),
     "four: the threshold itself, where thirds do not add up": (4, 0.012, 0.012, 0),
     "one": (1, 0.7, 0.1, 0),
 }
@@ -347,7 +347,7 @@ class TestThreshold:
 
     @pytest.mark.parametrize(("rungs", "threshold", "p_cheap", "expected"), THRESHOLDS.values(), ids=THRESHOLDS)
     def test_which_rung(self, rungs: int, threshold: float, p_cheap: float, expected: int) -> None:
-        """The cheapest from the threshold on, those between in even steps below it."""
+        """The cheapest from the threshold on, those between in even steps of odds below it."""
         ladder = [*MODELS][:rungs]
         plan = router(RouteConfig(ladder=ladder, threshold=threshold)).plan(asked(), sure(p_cheap))
         sign = "≥" if p_cheap >= threshold else "<"
