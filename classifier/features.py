@@ -1,9 +1,9 @@
-"""What the classifier reads of a prompt. Pure, and the only definition: training and serving both import it.
+"""A prompt as numbers. Pure, and the only definition: training and serving both import it.
 
-Two things are read. *Token ids* of the last user turn, head and tail, at most `MAX_TOKENS` with the two marks: in a
-long prompt the task stands at the beginning or at the end, hardly ever in the middle of the pasted document. And
-*structure*: a few counts that a truncated text cannot show (how long it really is) or that WordPiece blurs (code and
-maths marks).
+Two things are read. *Token ids*, at most `MAX_TOKENS` with the marks: of what is asked, head and tail, because in a
+long prompt the task stands at the beginning or at the end, hardly ever in the middle of the pasted document; then a
+little of what came before it, which the network may look at but which is not pooled with it. And *structure*: a few
+counts that a truncated text cannot show (how long it really is) or that WordPiece blurs (code and maths marks).
 
 Rule: the cost is bounded before anything is tokenised. At most `HEAD_CHARS + TAIL_CHARS` characters are looked at,
 however long the prompt is; every regular expression here is linear in its input. Change anything that alters the
@@ -19,12 +19,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 
 TASKS = ("code", "math", "reasoning", "knowledge", "writing", "translation", "extraction", "chat", "command")
 
-HEAD_TOKENS, TAIL_TOKENS = 94, 32
-MAX_TOKENS = HEAD_TOKENS + TAIL_TOKENS + 2  # with [CLS] and [SEP]
+TEXT_TOKENS, TAIL_TOKENS, BEFORE_TOKENS = 126, 32, 32
+MAX_TOKENS = TEXT_TOKENS + 2  # with [CLS] and [SEP]; what came before is taken out of the text's share
 # English is about 4.5 characters a token, code about 3: these hold the head and the tail with room to spare.
 HEAD_CHARS, TAIL_CHARS = 1000, 400
 
@@ -34,6 +34,8 @@ STRUCTURE = (
     "turns",
     "tools",
     "images",
+    "results",
+    "log_system",
     "code_marks",
     "code_fence",
     "maths_marks",
@@ -46,23 +48,28 @@ STRUCTURE = (
     "truncated",
 )
 
-_CODE = re.compile(
-    r"[{};][ \t]*$|^[ \t]*(?:def|class|import|from|return|function|const|let|var|public|private|fn|func|#include)\b"
-    r"|\w\(|=>|->|::|</\w|==|\w\[",
-    re.MULTILINE,
-)
+_CODE_MARKS = ("=>", "->", "::", "==", "</")
+_WORDS = "def class import from return function const let var public private fn func #include if for"
+_CODE_STARTS = tuple(f"{word} " for word in _WORDS.split())
+_CODE_ENDS = ("{", "}", ";", ":")
 _MATHS = re.compile(r"\$|\\[a-zA-Z]|[=^√∑∫≤≥±÷π∞\u00d7]|\d ?[-+*/] ?\d")
 _LIST = re.compile(r"^[ \t]*(?:[-*•]|\(?\d{1,2}[.)]|\(?[A-Ja-j][.)])[ \t]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The last user turn, and what stands around it. Any length of `text` is welcome: reading it is bounded."""
+    """What is asked, and what stands around it. Any length of `text` is welcome: reading it is bounded.
+
+    `conversation.read` makes one of a conversation.
+    """
 
     text: str
+    before: str = ""  # a little of what came before it, short already
     turns: int = 1  # user turns so far, this one included
     tools: int = 0  # tool definitions offered
     images: int = 0
+    results: int = 0  # tool results since the user spoke
+    system: int = 0  # characters of instructions
 
 
 class Encoded(Protocol):
@@ -91,15 +98,23 @@ def excerpt(text: str) -> tuple[str, str]:
     return _sound(text[:HEAD_CHARS]), _sound(text[-TAIL_CHARS:])
 
 
-def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """[CLS] head tail [SEP]: between 2 and `MAX_TOKENS` ids, whatever the text."""
-    head, tail = excerpt(text)
+def token_ids(tokenizer: Tokenizer, prompt: Prompt) -> tuple[list[int], int]:
+    """[CLS] head tail [SEP], then what came before and another [SEP] if there is any; and how many ids are the text's.
+
+    Between 2 and `MAX_TOKENS` ids, whatever the prompt.
+    """
+    head, tail = excerpt(prompt.text)
+    first, last = _mark(tokenizer, "[CLS]"), _mark(tokenizer, "[SEP]")
+    before = (
+        tokenizer.encode(_sound(prompt.before), add_special_tokens=False).ids[:BEFORE_TOKENS] if prompt.before else []
+    )
+    budget = TEXT_TOKENS - len(before) - bool(before)
     ids = tokenizer.encode(head, add_special_tokens=False).ids
-    if tail:
-        ids = ids[:HEAD_TOKENS] + tokenizer.encode(tail, add_special_tokens=False).ids[-TAIL_TOKENS:]
-    elif len(ids) > HEAD_TOKENS + TAIL_TOKENS:
-        ids = ids[:HEAD_TOKENS] + ids[-TAIL_TOKENS:]
-    return [_mark(tokenizer, "[CLS]"), *ids, _mark(tokenizer, "[SEP]")]
+    if tail or len(ids) > budget:
+        end = tokenizer.encode(tail, add_special_tokens=False).ids if tail else ids
+        ids = ids[: budget - TAIL_TOKENS] + end[-TAIL_TOKENS:]
+    text = [first, *ids, last]
+    return [*text, *before, last] if before else text, len(text)
 
 
 def structure(prompt: Prompt) -> npt.NDArray[np.float32]:
@@ -118,7 +133,9 @@ def structure(prompt: Prompt) -> npt.NDArray[np.float32]:
             _log(max(0, prompt.turns - 1), 30),
             _log(prompt.tools, 30),
             _log(prompt.images, 10),
-            _log(len(_CODE.findall(seen)), 60),
+            _log(prompt.results, 30),
+            _log(prompt.system, 10_000),
+            _log(_code_marks(seen), 60),
             float("```" in seen),
             _log(len(_MATHS.findall(seen)), 60),
             _log(seen.count("?"), 10),
@@ -155,6 +172,14 @@ def _mark(tokenizer: Tokenizer, name: str) -> int:
 def _sound(text: str) -> str:
     """The text without lone surrogates, which JSON can carry and the tokenizer cannot."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _code_marks(text: str) -> int:
+    """Operators, calls, subscripts, and lines that begin or end as code does."""
+    marks = sum(map(text.count, _CODE_MARKS))
+    marks += sum(text.count(mark) - text.count(f" {mark}") for mark in "([")
+    lines = [line.strip() for line in text.split("\n")]
+    return marks + sum(line.startswith(_CODE_STARTS) + line.endswith(_CODE_ENDS) for line in lines)
 
 
 def _log(count: int, full: int) -> float:

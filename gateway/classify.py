@@ -20,6 +20,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from classifier import conversation
 from classifier.features import excerpt
 from classifier.predict import Prediction, Prompt
 from gateway.config import ClassifierConfig
@@ -120,16 +121,16 @@ class Classify:
 
 def prompt_of(request: ChatRequest) -> Prompt:
     """Return what the classifier is shown of a request."""
-    return Prompt(
-        request.last_user_text(), turns=max(1, request.user_turns()), tools=request.tools, images=request.images
-    )
+    return conversation.read(request.messages, tools=request.tools, images=request.images)
 
 
 def _key(prompt: Prompt) -> bytes:
     """Hash what the classifier reads of a prompt."""
     head, tail = excerpt(prompt.text)
-    shape = (len(prompt.text), prompt.text.count("\n"), prompt.turns, prompt.tools, prompt.images)
-    return blake2b(f"{shape}{head}\0{tail}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    around = (prompt.turns, prompt.tools, prompt.images, prompt.results, prompt.system)
+    shape = (len(prompt.text), prompt.text.count("\n"), around)
+    read = f"{shape}{prompt.before}\0{head}\0{tail}"
+    return blake2b(read.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class _ShortestFirst:

@@ -79,10 +79,6 @@ class ChatRequest(msgspec.Struct, frozen=True):
         """Return the text of the last user turn, empty when there is none."""
         return next((m.text() for m in reversed(self.messages) if m.role == "user"), "")
 
-    def user_turns(self) -> int:
-        """Return how many turns are the user's."""
-        return sum(m.role == "user" for m in self.messages)
-
     def body_for(self, name: str) -> bytes:
         """Return the body with the model's name exchanged and every other value's bytes as they came."""
         if name == self.model:

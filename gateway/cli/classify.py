@@ -8,14 +8,16 @@ from typing import BinaryIO
 import click
 import msgspec
 
+from classifier import conversation
 from classifier.bundle import BundleError
+from classifier.conversation import Message
 from classifier.predict import Prediction, Predictor, Prompt
 
 BATCH = 256
 
 
 class _Line(msgspec.Struct):
-    """A line to judge. With `turns` (a conversation's user turns), the last one is what is asked."""
+    """A line to judge: what is asked, and a conversation's user turns; without a prompt the last of them is asked."""
 
     id: str | int
     prompt: str = ""
@@ -26,18 +28,19 @@ class _Line(msgspec.Struct):
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option("--jsonl", "path", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
               help='Read {"id","prompt"[,"turns"]} lines (-: standard input), write {"id","score","p_cheap","task"}.')
-def command(texts: tuple[str, ...], path: Path | None) -> None:
+@click.option("--bundle", type=click.Path(path_type=Path), help="A classifier of your own.  [default: the one shipped]")
+def command(texts: tuple[str, ...], path: Path | None, bundle: Path | None) -> None:
     """Judge prompts. A higher score needs premium more; p_cheap is the chance that a cheap answer is as good."""
     if bool(texts) == (path is not None):
         raise click.UsageError("give TEXT, or --jsonl FILE")
     try:
-        predictor = Predictor.load()
+        predictor = Predictor.load(bundle)
     except BundleError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     if path is None:
         for text in texts:
-            said = predictor.predict(Prompt(text))
+            said = predictor.predict(conversation.read([Message("user", text)]))
             click.echo(f"score {said.score:.3f}  p_cheap {said.p_cheap:.3f}  {said.task:<12} {_short(text)}")
         return
     try:
@@ -66,7 +69,7 @@ def _lines(file: BinaryIO) -> Iterator[_Line]:
             continue
         try:
             yield decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             hint = 'every line is an object {"id": …, "prompt": "…"}'
             click.echo(f"line {number}: {error}\n    hint: {hint}", err=True)
             sys.exit(2)
@@ -79,8 +82,10 @@ def _write(predictor: Predictor, batch: list[_Line]) -> None:
 
 
 def _prompt(line: _Line) -> Prompt:
-    text = line.prompt or (line.turns[-1] if line.turns else "")
-    return Prompt(text, turns=max(1, len(line.turns)))
+    turns, asked = line.turns, line.prompt
+    if asked:
+        turns = turns[: turns.index(asked) + 1] if asked in turns else [*turns, asked]
+    return conversation.read([Message("user", text) for text in turns])
 
 
 def _output(line: _Line, said: Prediction) -> bytes:

@@ -9,7 +9,6 @@ import numpy as np
 import orjson
 import pytest
 
-from classifier.features import MAX_TOKENS
 from classifier.predict import Prediction, Prompt
 from gateway import classify as room
 from gateway import wire
@@ -112,20 +111,22 @@ async def test_a_repeated_prompt_comes_from_the_cache(make: Makes, predictor: Sc
     assert repr(classify) == "<Classify ready, 0 running, 1 cached>"
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        asked("hello!"), asked("hello", tools=[{}]),
-        asked("", messages=[{"role": "user", "content": "x"}, {"role": "user", "content": "hello"}]),
-        asked("", messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "image_url"}]}]),
-        asked("hello\n"), asked("x" * 5000), asked("x" * 5001), asked("x" * 2500 + "\n" + "x" * 2499),
-    ],
-    ids=["text", "tools", "turns", "images", "line", "long", "longer", "long with lines"],
-)
+def talked(*turns: str) -> ChatRequest:
+    """A request with these messages of "role: text"."""
+    pairs = (turn.split(": ", 1) for turn in turns)
+    return asked("", messages=[{"role": role, "content": text} for role, text in pairs])
+
+
+@pytest.mark.parametrize("other", [
+    asked("hello!"), talked("user: x", "user: hello"), talked("system: x", "user: hello"),
+    talked("user: hello", "tool: x"), asked("hello", tools=[{}]), asked("hello\n?"), asked("x" * 5000),
+    asked("", messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "image_url"}]}]),
+    asked("x" * 2500 + "\n" + "x" * 2499),
+], ids=["text", "turns", "system", "results", "tools", "line", "long", "images", "long with lines"])
 async def test_what_the_classifier_would_see_differently_is_judged(
     make: Makes, predictor: Scripted, other: ChatRequest
 ) -> None:
-    """Text, turns, tools, images, length and lines all tell two prompts apart."""
+    """Text, length, lines and all that stands around the text tell two prompts apart."""
     classify = make()
     for request in (asked("hello"), asked("x" * 4999), other):
         await classify.judge(request, "app")
@@ -133,13 +134,25 @@ async def test_what_the_classifier_would_see_differently_is_judged(
     assert len(predictor.asked) == 3
 
 
-async def test_what_it_cannot_see_is_not_judged_again(make: Makes, predictor: Scripted) -> None:
-    """Deep in the middle of a long prompt a letter changes nothing."""
-    classify = make()
-    head = "x" * 20 * MAX_TOKENS
-    await classify.judge(asked(f"{head}a{head}"), "app")
+def test_all_of_a_prompt_is_in_its_key() -> None:
+    """Whatever the classifier is shown beside the text, two prompts that differ in it are two."""
+    around: dict[str, Any] = {"before": "x"} | dict.fromkeys(("turns", "tools", "images", "results", "system"), 7)
+    keys = {room._key(Prompt("hello")), *(room._key(Prompt("hello", **{key: around[key]})) for key in around)}
 
-    assert (await classify.judge(asked(f"{head}b{head}"), "app")).source is Source.CACHE
+    assert {"text", *around} == Prompt.__dataclass_fields__.keys()
+    assert len(keys) == 1 + len(around)
+
+
+@pytest.mark.parametrize(("first", "again"), [
+    (asked(f"{'x' * 9999}a{'x' * 9999}"), asked(f"{'x' * 9999}b{'x' * 9999}")),
+    (talked("user: a", "user: b", "user: c"), talked("user: z", "user: b", "user: <cwd>/</cwd> c")),
+], ids=["in the middle of a long prompt", "an envelope, a turn of long ago"])
+async def test_what_it_cannot_see_is_not_judged_again(make: Makes, first: ChatRequest, again: ChatRequest) -> None:
+    """What the classifier does not read changes nothing: the verdict is kept."""
+    classify = make()
+    await classify.judge(first, "app")
+
+    assert (await classify.judge(again, "app")).source is Source.CACHE
 
 
 async def test_text_that_is_no_unicode(make: Makes) -> None:
@@ -321,22 +334,15 @@ class TestSessions:
 class TestBounds:
     """What is remembered is bounded."""
 
-    async def test_the_cache(self, make: Makes, predictor: Scripted) -> None:
-        """The least recently used verdict goes first."""
-        classify = make(cache_entries=2)
-        for text in ("a", "b", "a", "c", "a", "b"):
+    @pytest.mark.parametrize(("entries", "judged"), [(2, "abcb"), (0, "abacab")])
+    async def test_the_cache(self, make: Makes, predictor: Scripted, entries: int, judged: str) -> None:
+        """The least recently used verdict goes first; a size of 0 keeps nothing."""
+        classify = make(cache_entries=entries)
+        for text in "abacab":
             await classify.judge(asked(text), "app")
 
-        assert predictor.asked == ["a", "b", "c", "b"]
-        assert len(classify._cache) == 2
-
-    async def test_no_cache(self, make: Makes, predictor: Scripted) -> None:
-        """A size of 0 keeps nothing."""
-        classify = make(cache_entries=0)
-        for _ in range(2):
-            await classify.judge(asked("a"), "app")
-
-        assert predictor.asked == ["a", "a"]
+        assert list(judged) == predictor.asked
+        assert len(classify._cache) == entries
 
     async def test_sessions(self, make: Makes, monkeypatch: pytest.MonkeyPatch) -> None:
         """So do the sessions, the least recently used first."""
@@ -380,11 +386,13 @@ async def test_the_deadline_is_milliseconds(make: Makes) -> None:
 
 
 def test_what_the_classifier_is_shown() -> None:
-    """The last user turn, and how much stands around it; a request without a user turn is one turn."""
+    """The last user turn without its envelope, what came before, and how much stands around it."""
     picture = {"type": "image_url", "image_url": {"url": "https://pictures.example/a.png"}}
-    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
-                {"role": "user", "content": [picture, {"type": "text", "text": "c"}]}]
-    expected = Prompt("c", turns=2, tools=3, images=1)
+    words = {"type": "text", "text": "<cwd>/</cwd>c"}
+    messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"}, {"role": "user", "content": [picture, words]},
+                {"role": "assistant", "content": None}, {"role": "tool", "content": "x"}]
+    expected = Prompt("c", before="a / b", turns=2, tools=3, images=1, results=1, system=7)
 
     assert expected == prompt_of(asked("", messages=messages, tools=[{}, {}, {}]))
-    assert Prompt("", turns=1) == prompt_of(asked("", messages=[{"role": "system", "content": "x"}]))
+    assert Prompt("", turns=1, system=1) == prompt_of(talked("system: x"))

@@ -273,13 +273,6 @@ def test_last_user_text(messages: list[Any], expected: str) -> None:
     assert expected == asked(messages=messages).last_user_text()
 
 
-def test_user_turns() -> None:
-    """Only the user's turns count."""
-    messages = [{"role": role} for role in ("system", "user", "assistant", "tool", "user")]
-
-    assert asked(messages=messages).user_turns() == 2
-
-
 def test_images_are_counted_over_all_turns() -> None:
     """Every image part of the conversation counts: the model has to read the history too."""
     messages = [HELLO, {"role": "user", "content": [PIXEL, PIXEL, {"type": "text", "text": "?"}]},

@@ -1,5 +1,9 @@
-"""`thriftgate classify`: a contract that other people's scripts rely on."""
+"""`thriftgate classify`: a contract that other people's scripts rely on.
 
+Where a test says nothing else, the classifier is the shipped one, as on the command line.
+"""
+
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from classifier.predict import TASKS, Predictor, Prompt
+from classifier.training import dataset
 from gateway.cli.classify import BATCH, command
+from tests.classifier.conftest import make_examples, make_tiny, make_tokenizer, write_own
 
 
 def run(*arguments: str, stdin: bytes | None = None) -> Result:
@@ -89,12 +95,69 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
     assert said == b""
 
 
-def test_turns_stand_for_the_conversation() -> None:
-    """With `turns` and no prompt the last turn is what is asked, and their number counts."""
-    expected = Predictor.load().predict(Prompt("and in 1990?", turns=2))
-    said = lines(run("--jsonl", "-", stdin=b'{"id":1,"turns":["Who ruled France in 1980?","and in 1990?"]}\n'))
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of one's own: the bundle of a tiny network."""
+    home = tmp_path_factory.mktemp("own")
+    examples = make_examples() + dataset.load(None, write_own(home))
+    return make_tiny(make_tokenizer(), examples, home / "bundle").directory
 
-    assert round(expected.p_cheap, 6) == said[0]["p_cheap"]
+
+A, B, C = "Who wrote the river song?", "and in 1990?", "<date-today>9</date-today> write code"
+AFTER_A = Prompt(B, before=A, turns=2)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ({"turns": [A, B]}, AFTER_A),
+        ({"turns": [A, B], "prompt": B}, AFTER_A),
+        ({"turns": [A], "prompt": B}, AFTER_A),
+        ({"turns": [A, B, C], "prompt": B}, AFTER_A),
+        ({"turns": [A, B, C], "prompt": A}, Prompt(A)),
+        ({"turns": [A, B, C]}, Prompt("write code", before=B, turns=3)),
+        ({"prompt": A}, Prompt(A)),
+        ({"prompt": C}, Prompt("write code")),
+        ({}, Prompt("")),
+        ({"prompt": "", "turns": []}, Prompt("")),
+    ],
+    ids=[
+        "turns alone", "the last turn", "after the turns", "inside of the turns", "the first turn", "enveloped turns",
+        "alone", "enveloped", "nothing", "empty",
+    ],
+)
+def test_what_is_asked(own: Path, line: dict[str, object], expected: Prompt) -> None:
+    """A prompt inside of the turns is asked there, one after them follows them; without one the last turn is asked."""
+    verdict = Predictor.load(own).predict(expected)
+    (said,) = lines(run("--bundle", str(own), "--jsonl", "-", stdin=orjson.dumps({"id": 1, **line}) + b"\n"))
+
+    assert round(verdict.p_cheap, 6) == said["p_cheap"]
+    assert round(verdict.score, 6) == said["score"]
+    assert verdict.task == said["task"]
+
+
+def test_a_classifier_of_ones_own(own: Path) -> None:
+    """`--bundle` judges with the classifier in that directory, texts as well as lines."""
+    verdict = Predictor.load(own).predict(Prompt("write code"))
+    shown = run("--bundle", str(own), C).stdout
+
+    assert shown.startswith(f"score {verdict.score:.3f}  p_cheap {verdict.p_cheap:.3f}  {verdict.task} ")
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "spoilt"])
+def test_a_classifier_that_cannot_serve(own: Path, tmp_path: Path, what: str) -> None:
+    """A directory that holds no whole classifier: exit 2, and the file at fault by name; nothing is judged."""
+    home = tmp_path / "bundle"
+    if what != "missing":
+        home.mkdir()
+    if what == "spoilt":
+        shutil.copytree(own, home, dirs_exist_ok=True)
+        (home / "heads.npy").unlink()
+    result = run("--bundle", str(home), "hello")
+
+    assert 2 == result.exit_code
+    assert ("heads.npy" if what == "spoilt" else "manifest.json") in result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
