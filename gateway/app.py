@@ -88,7 +88,7 @@ async def create(config: Config, write: Callable[[dict[str, Any]], None] = write
     classify = Classify(config.classifier, lambda error: log.error("classifier failed", exc_info=error))
     default_threshold = NEVER_CHEAP
     try:
-        predictor = await asyncio.to_thread(Predictor.load)
+        predictor = await asyncio.to_thread(Predictor.load, config.classifier.directory)
     except BundleError as error:
         faults["classifier"] = str(error)
         log.warning("classifier not loaded: every route answers from its top rung", fault=str(error))

@@ -171,12 +171,19 @@ class ClassifierConfig(_Strict, frozen=True):
     deadline_ms: float = 8.0            # after it the session's last verdict or the safe rung is used
     cache_entries: int = 50_000         # verdicts of repeated prompts, about 200 bytes each
     queue: int = 64                     # prompts waiting for the classifier; beyond it none waits
+    bundle: str | None = None           # directory of one's own classifier (`thriftgate train`)
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the classifier is; None: the one shipped."""
+        return None if self.bundle is None else Path(self.bundle)
 
     def __post_init__(self) -> None:
         _refuse({
             "`deadline_ms` above 0 and at most 60000": not 0 < self.deadline_ms <= 60_000,
             "`cache_entries` of at least 0": self.cache_entries < 0,
             "`queue` of at least 1": self.queue < 1,
+            "`bundle` that is not empty": self.bundle == "",
         })
 
 

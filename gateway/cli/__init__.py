@@ -10,6 +10,7 @@ COMMANDS = {
     "demo": "Run the demo: mock provider, gateway, twelve prompts, a live table.",
     "check": "Validate a configuration; every fault with its path and a hint.",
     "classify": "Judge prompts: score, p_cheap and task.",
+    "train": "Fit the classifier to your own outcomes; a worse one is not written.",
     "route": "Dry run: which model a prompt would get, why, and what it would cost.",
 }
 

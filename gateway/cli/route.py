@@ -25,7 +25,7 @@ def command(path: Path | None, model: str | None, text: str) -> None:
     config = files.load(path)
     name = model or next(iter(config.routes), next(iter(config.models)))
     try:
-        predictor = Predictor.load()
+        predictor = Predictor.load(config.classifier.directory)
         text = text.encode(errors="replace").decode()      # an argument may be bytes that are not UTF-8
         request = wire.decode(orjson.dumps({"model": name, "messages": [{"role": "user", "content": text}]}), {})
         said = predictor.predict(prompt_of(request))

@@ -28,8 +28,9 @@ LOAD = Predictor.load
 
 
 @functools.cache
-def shipped() -> Predictor:
-    """The shipped classifier, loaded once."""
+def shipped(directory: Path | None = None) -> Predictor:
+    """The shipped classifier, loaded once; a configuration here names no other."""
+    assert directory is None
     return LOAD()
 
 
@@ -69,8 +70,8 @@ async def test_everybody_is_there(create: Creates) -> None:
 
     assert gateway.faults == {}
     assert {"small": "acme", "large": "other"} == {name: m.pool.name for name, m in gateway.with_.models.items()}
-    assert shipped().default_threshold == gateway.with_.router.default_threshold
-    assert gateway.with_.classify.predictor is shipped()
+    assert shipped(None).default_threshold == gateway.with_.router.default_threshold
+    assert gateway.with_.classify.predictor is shipped(None)
     assert repr(gateway) == "<Gateway <Handler 0 running> <Ledger 0 waiting, 0 dropped>>"
 
 
@@ -86,7 +87,7 @@ async def test_without_a_classifier(
     create: Creates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Logged
 ) -> None:
     """A bundle that cannot be loaded makes it not ready, not dead: no prompt is ever cheap."""
-    monkeypatch.setattr(Predictor, "load", functools.partial(LOAD, tmp_path))
+    monkeypatch.setattr(Predictor, "load", lambda _: LOAD(tmp_path))
     gateway = await create()
 
     assert list(gateway.faults) == ["classifier"]

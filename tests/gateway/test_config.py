@@ -102,7 +102,8 @@ def test_the_defaults() -> None:
 
     assert expected == read
     assert Deadlines(connect_ms=2000, first_output_ms=30_000, idle_ms=30_000, total_ms=600_000) == Deadlines()
-    assert ClassifierConfig(deadline_ms=8.0, cache_entries=50_000, queue=64) == read.classifier
+    assert ClassifierConfig(deadline_ms=8.0, cache_entries=50_000, queue=64, bundle=None) == read.classifier
+    assert read.classifier.directory is None
     assert ServerConfig(max_body_bytes=20_000_000, drain_s=30.0, log_prompts=False) == read.server
 
 
@@ -111,12 +112,13 @@ def test_every_section() -> None:
     read = config.parse(
         f"{SMALL}routes: {{auto: {{ladder: [small]}}}}\n"
         "keys: {app: {secret: ${K}, models: [auto, large]}, ops: {secret: o}}\n"
-        "classifier: {deadline_ms: 5, queue: 3}\nserver:\n", {"K": "tg-1"},
+        "classifier: {deadline_ms: 5, queue: 3, bundle: of/our/own}\nserver:\n", {"K": "tg-1"},
     )
 
     assert KeyConfig(secret=Secret("tg-1"), models=["auto", "large"]) == read.keys["app"]
     assert KeyConfig(secret=Secret("o")) == read.keys["ops"]
-    assert ClassifierConfig(deadline_ms=5.0, queue=3) == read.classifier
+    assert ClassifierConfig(deadline_ms=5.0, queue=3, bundle="of/our/own") == read.classifier
+    assert Path("of/our/own") == read.classifier.directory
     assert ServerConfig() == read.server
 
 
@@ -197,7 +199,8 @@ def test_every_fault_in_one_run() -> None:
     ("text", "path"),
     [
         ("classifier: {deadline_ms: 0}", "classifier"), ("classifier: {queue: 0}", "classifier"),
-        ("classifier: {cache_entries: -1}", "classifier"), ("server: {drain_s: -1}", "server"),
+        ("classifier: {cache_entries: -1}", "classifier"), ("classifier: {bundle: ''}", "classifier"),
+        ("server: {drain_s: -1}", "server"),
         ("server: {drain_s: .inf}", "server"), ("server: {max_body_bytes: 0}", "server"),
         ("keys: {a: {secret: same}, b: {secret: same}}", "keys.b.secret"),
     ],
