@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-DATA ?= ../shared/data
+DATA ?= $(wildcard ../shared/data)
 
 .PHONY: run test check bench load proof train evaluate lock clean
 
@@ -25,11 +25,11 @@ load: .venv/test          ## the locust scripts against the mock provider, with 
 proof: .venv/test         ## 1,000 real prompts through a running gateway, every receipt accounted for
 	$(BIN)/python -m loadtest.real_prompts --data $(DATA)
 
-train: .venv/train        ## rebuild the classifier from DATA into onnx_models/
-	$(BIN)/python -m classifier.training.train --data $(DATA) --out onnx_models
+train: .venv/train        ## rebuild the classifier from our own set and DATA into onnx_models/
+	$(BIN)/python -m classifier.training.train $(if $(DATA),--data $(DATA)) --out onnx_models
 
 evaluate: .venv/train     ## print the classifier's boards and rewrite its card
-	$(BIN)/python -m classifier.training.evaluate --data $(DATA)
+	$(BIN)/python -m classifier.training.evaluate $(if $(DATA),--data $(DATA))
 
 lock: .venv/test          ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -5,10 +5,13 @@ calibrated chance that a cheap model's answer is as good (`p_cheap`), a task and
 In reading order:
 
     predict      Predictor: the gateway's only door
+    conversation what is asked in a conversation, without what a client program put around it
     features     text and structure → numbers; the one definition shared by training and serving
     encoder      the ONNX session
+    heads        pooled states → judgements, task, embedding; numpy
     calibration  logits → probabilities
     bundle       the files that make one classifier; verified or refused
+    adapt        the heads fitted to a user's own outcomes: `thriftgate train`
     bench        latency by token count (`python -m classifier.bench`)
     training/    how the files in onnx_models/ are made and measured; the only place that needs torch
 """

@@ -1,7 +1,8 @@
 """The files that make one classifier, and the check that they belong together.
 
-A bundle is a directory: network, tokenizer, manifest and card. The manifest names the others' sha256 and the feature
-version they were trained on, and carries where they come from. `load` verifies or raises: half a bundle never serves.
+A bundle is a directory: network, heads, tokenizer, manifest and card. The manifest names the others' sha256 and the
+feature version they were trained on, and carries where they come from. `load` verifies or raises: half a bundle never
+serves.
 (The pattern of a frozen layout beside the runtime is model2vec's.)
 """
 
@@ -15,7 +16,9 @@ import orjson
 from classifier.calibration import Calibration
 from classifier.features import FEATURES_VERSION, TASKS
 
-MODEL, TOKENIZER, MANIFEST, CARD = "router.int8.onnx", "tokenizer.json", "manifest.json", "CARD.md"
+MODEL, HEADS, TOKENIZER = "router.int8.onnx", "heads.npy", "tokenizer.json"
+FILES = (MODEL, HEADS, TOKENIZER)  # what serves
+MANIFEST, CARD = "manifest.json", "CARD.md"
 DEFAULT_DIRECTORY = Path(__file__).resolve().parent.parent / "onnx_models"
 REBUILD = "rebuild it with `make train`, or reinstall thriftgate"
 
@@ -45,6 +48,7 @@ class Bundle(msgspec.Struct, frozen=True):
     """A verified bundle: every path exists and holds what the manifest says."""
 
     model: Path
+    heads: Path
     tokenizer: Path
     manifest: Manifest
     digest: str
@@ -54,9 +58,9 @@ def load(directory: Path | None = None) -> Bundle:
     """Verify the bundle in `directory` (default: the one shipped). Raises `BundleError` at the first fault."""
     directory = directory or DEFAULT_DIRECTORY
     manifest = read_manifest(directory)
-    for name in (MODEL, TOKENIZER):
+    for name in FILES:
         _verify(directory / name, manifest.files.get(name))
-    return Bundle(directory / MODEL, directory / TOKENIZER, manifest, digest(manifest))
+    return Bundle(directory / MODEL, directory / HEADS, directory / TOKENIZER, manifest, digest(manifest))
 
 
 def read_manifest(directory: Path) -> Manifest:

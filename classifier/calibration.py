@@ -2,8 +2,8 @@
 
 `p_cheap` is Platt scaling over all three heads (Platt 1999, "Probabilistic outputs for support vector machines", here
 with soft labels): a smooth, strictly rising map, because the gateway lays a grid of thresholds over it and a step
-function would put whole kinds of prompts on one value. `score` is the even mean of the standardised heads: the three
-targets rank unseen traffic about equally well and no one of them best everywhere.
+function would put whole kinds of prompts on one value. `score` is a mean of the standardised heads, even in the shipped
+bundle: the three targets rank unseen traffic about equally well and no one of them best everywhere.
 """
 
 import math
@@ -20,6 +20,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bias: float
     means: tuple[float, float, float]
     scales: tuple[float, float, float]
+    ranks: tuple[float, float, float] = (1 / 3, 1 / 3, 1 / 3)  # of the standardised heads in the score
 
 
 def p_cheap(logits: npt.NDArray[np.float32], calibration: Calibration) -> float:
@@ -33,7 +34,7 @@ def score(logits: npt.NDArray[np.float32], calibration: Calibration) -> float:
     standard = [
         (float(x) - mean) / scale for x, mean, scale in zip(logits, calibration.means, calibration.scales, strict=True)
     ]
-    return sigmoid(sum(standard) / len(standard))
+    return sigmoid(sum(rank * x for rank, x in zip(calibration.ranks, standard, strict=True)))
 
 
 def sigmoid(x: float) -> float:

@@ -1,4 +1,4 @@
-"""The ONNX session: token ids and structure in, logits and an embedding out.
+"""The ONNX session: token ids in, their pooled state out.
 
 One session serves all threads (`InferenceSession.run` is thread-safe). One prompt a call and no padding: activations
 are quantised by the range found at run time, so in a shared batch a prompt's verdict would depend on its neighbours,
@@ -7,21 +7,12 @@ for seconds after every call.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 Floats = npt.NDArray[np.float32]
-
-
-class Encoding(NamedTuple):
-    """What the network says about one prompt, nothing calibrated yet."""
-
-    logits: Floats  # (3,): difficulty, gain, need
-    tasks: Floats  # (len(TASKS),) logits
-    embedding: Floats  # (width,), of length 1
 
 
 class Encoder:
@@ -48,8 +39,8 @@ class Encoder:
     def __repr__(self) -> str:
         return f"<Encoder {self._name} {self._threads} thread{'s' if self._threads > 1 else ''}>"
 
-    def __call__(self, ids: list[int], structure: Floats) -> Encoding:
-        """Run one prompt: `ids` as `features.token_ids` gives them, `structure` of shape (len(STRUCTURE),)."""
-        feeds = {"ids": np.array([ids], dtype=np.int64), "structure": structure[None, :]}
-        logits, tasks, embedding = self._session.run(["logits", "tasks", "embedding"], feeds)
-        return Encoding(logits[0], tasks[0], embedding[0])
+    def __call__(self, ids: list[int], asked: int) -> Floats:
+        """The mean state (width,) of the first `asked` of `ids`, both as `features.token_ids` gives them."""
+        feeds = {"ids": np.array([ids], dtype=np.int64), "asked": np.array([asked], dtype=np.int64)}
+        pooled: Floats = self._session.run(["pooled"], feeds)[0][0]
+        return pooled

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from classifier import bundle, calibration, features
 from classifier.encoder import Encoder
 from classifier.features import FEATURES_VERSION, TASKS, Prompt
+from classifier.heads import Floats, Heads, Says
 
 __all__ = ["FEATURES_VERSION", "TASKS", "Prediction", "Predictor", "Prompt"]
 
@@ -27,7 +26,7 @@ class Prediction:
     score: float  # 0..1, higher = more in need of premium
     p_cheap: float  # calibrated chance that a cheap-tier answer is as good as a premium one's
     task: str  # one of TASKS
-    embedding: npt.NDArray[np.float32]  # (width,), of length 1
+    embedding: Floats  # (heads.EMBEDDING,), of length 1; near for prompts that mean the same
 
 
 class Predictor:
@@ -37,10 +36,14 @@ class Predictor:
         """Open a verified bundle and run it once. Raises `bundle.BundleError`."""
         self.digest = loaded.digest
         self.default_threshold = loaded.manifest.default_threshold
-        self._calibration = loaded.manifest.calibration
+        self.calibration = loaded.manifest.calibration
         self._tokenizer = _tokenizer(loaded.tokenizer)
         self._encoder = _encoder(loaded.model, threads)
-        self.predict(Prompt("warm"))  # the first run allocates; better at start than in a request
+        self.heads = _heads(loaded.heads)
+        try:
+            self.predict(Prompt("warm"))  # the first run allocates; better at start than in a request
+        except ValueError as error:
+            raise bundle.BundleError(loaded.heads, f"does not fit the network ({error})") from error
 
     @classmethod
     def load(cls, directory: Path | None = None, threads: int = 1) -> Self:
@@ -52,13 +55,12 @@ class Predictor:
 
     def predict(self, prompt: Prompt) -> Prediction:
         """Judge one prompt. Never raises for a prompt's content."""
-        ids = features.token_ids(self._tokenizer, prompt.text)
-        encoding = self._encoder(ids, features.structure(prompt))
+        said = self._says(prompt)
         return Prediction(
-            score=calibration.score(encoding.logits, self._calibration),
-            p_cheap=calibration.p_cheap(encoding.logits, self._calibration),
-            task=TASKS[int(encoding.tasks.argmax())],
-            embedding=encoding.embedding,
+            score=calibration.score(said.logits, self.calibration),
+            p_cheap=calibration.p_cheap(said.logits, self.calibration),
+            task=TASKS[int(said.tasks.argmax())],
+            embedding=said.embedding,
         )
 
     def predict_many(self, prompts: Sequence[Prompt]) -> list[Prediction]:
@@ -67,6 +69,15 @@ class Predictor:
         Not batched, on purpose: see `encoder`. Short prompts pass at well over a thousand a second on one core.
         """
         return [self.predict(prompt) for prompt in prompts]
+
+    def states(self, prompt: Prompt) -> tuple[Floats, Floats]:
+        """The pooled state and the structure of a prompt: what the heads are fitted on."""
+        ids, asked = features.token_ids(self._tokenizer, prompt)
+        return self._encoder(ids, asked), features.structure(prompt)
+
+    def _says(self, prompt: Prompt) -> Says:
+        """The heads' word, not calibrated."""
+        return self.heads(*self.states(prompt))
 
 
 def _tokenizer(path: Path) -> Tokenizer:
@@ -83,3 +94,11 @@ def _encoder(path: Path, threads: int) -> Encoder:
         return Encoder(path, threads)
     except Exception as error:  # onnxruntime has some fifteen exception classes, none with a common parent but this
         raise bundle.BundleError(path, f"cannot be run here ({error})") from error
+
+
+def _heads(path: Path) -> Heads:
+    """Load the heads, errors translated."""
+    try:
+        return Heads.load(path)
+    except (OSError, ValueError) as error:
+        raise bundle.BundleError(path, f"does not hold the heads ({error})") from error

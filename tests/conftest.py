@@ -327,7 +327,7 @@ async def gateway(_nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Async
     async def start(text: str, *, load: bool = False) -> Running:
         """Start one."""
         loaded = None if load else shipped()
-        monkeypatch.setattr(Predictor, "load", real if load else lambda: loaded)
+        monkeypatch.setattr(Predictor, "load", real if load else lambda _: loaded)
         receipts = Receipts()
         built = await app.create(config.parse(text, {}), receipts.write)
         built.application.middlewares.append(receipts.count)

@@ -26,7 +26,7 @@ LEVELS = [
     {"workers"},
     {"cli"},           # finds its commands by name
     {"cli.files"},
-    {"cli.check", "cli.classify", "cli.demo", "cli.route", "cli.serve"},
+    {"cli.check", "cli.classify", "cli.demo", "cli.route", "cli.serve", "cli.train"},
     {"__main__"},
 ]
 PURE = {
@@ -42,7 +42,7 @@ THIRD_PARTY = {
     "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"},
 }
 MAY_ALSO = {
-    "classify": {"classifier"}, "app": {"classifier"}, "cli.classify": {"classifier"},
+    "classify": {"classifier"}, "app": {"classifier"}, "cli.classify": {"classifier"}, "cli.train": {"classifier"},
     "cli.files": {"classifier"}, "cli.route": {"classifier"},
     "cli.demo": {"loadtest"},
 }

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CARRIED = {
     "onnx_models/router.int8.onnx", "onnx_models/tokenizer.json", "onnx_models/manifest.json", "onnx_models/CARD.md",
+    "onnx_models/heads.npy",
     "loadtest/gateway.yaml", "gateway/py.typed", "classifier/py.typed",
 }
 

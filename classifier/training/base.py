@@ -68,8 +68,8 @@ def prune_vocabulary(spec: dict[str, Any], size: int) -> tuple[dict[str, Any], l
     return plain, [vocabulary[piece] for piece in pieces]
 
 
-def load_base(directory: Path, layers: int, vocabulary: int, inner: int) -> tuple[Router, Tokenizer]:
-    """The truncated network with fresh heads, and its tokenizer. Raises `OSError` when files are missing."""
+def load_base(directory: Path, layers: int, vocabulary: int, inner: int, seed: int = 0) -> tuple[Router, Tokenizer]:
+    """The truncated network with fresh heads from `seed`, and its tokenizer. Raises `OSError` for missing files."""
     config = orjson.loads((directory / "config.json").read_bytes())
     spec, old_ids = prune_vocabulary(orjson.loads((directory / "tokenizer.json").read_bytes()), vocabulary)
     shape = Shape(
@@ -79,6 +79,7 @@ def load_base(directory: Path, layers: int, vocabulary: int, inner: int) -> tupl
         heads=config["num_attention_heads"],
         inner=min(inner, config["intermediate_size"]),
     )
+    torch.manual_seed(seed)
     model = Router(shape)
     model.load_state_dict(_encoder_state(load_file(directory / "model.safetensors"), shape, old_ids), strict=False)
     return model, Tokenizer.from_str(orjson.dumps(spec).decode())

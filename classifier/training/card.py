@@ -1,6 +1,6 @@
 """The model card, rendered from the manifest. Nobody types a number: change the measurement, not the text."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from classifier import bundle
@@ -9,29 +9,35 @@ from classifier.bundle import Manifest
 INTRODUCTION = """\
 # Thriftgate's classifier
 
-Reads the last user turn of a request (head and tail, at most 128 tokens) and a few structural counts, and gives a
-difficulty `score`, `p_cheap` (the chance that a cheap-tier answer is as good as a premium one's), a task and an
-embedding. Rendered by `make evaluate` from `manifest.json`; no figure here is typed by hand."""
+Reads what the user asks last (head and tail, at most 128 tokens, without what a client program put around it), a little
+of what came before, and a few structural counts; gives a `score` (higher: more in need of premium), `p_cheap` (the
+chance that a cheap-tier answer is as good as a premium one's), a task and an embedding. Rendered by `make evaluate`
+from `manifest.json`; no figure here is typed by hand."""
 
 LIMITS = """\
 ## Limits
 
 - No prompt-only router knows much: on unseen sources expect a fraction of what an oracle would gain. The thresholds a
   route earns from its own audits matter more than this score.
-- Trained on outcomes of exams, maths and code of 2023-2024 models, mostly English; chat prompts carry judged levels,
-  not outcomes. Left-out figures come from shorter trainings than the shipped one.
-- `p_cheap` is calibrated on held-out rows of the training sources, weighted by their share of a batch. Other traffic
-  has other rates.
-- The anchors (everyday commands, hard requests of chat users) are training sources; only their held-out rows are new
-  to it.
-- Turns, tools and images were drawn at random in training: no outcome was measured with them. Routes have rules for
-  these.
-- The task is trained mostly on what a source is about, so it is coarse.
+- Our own set carries the careful judgement of readers, not outcomes.
+- The ranking boards show questions without options and fixed instructions. "Saved" takes RouteLLM's pair of prices and
+  calls of equal length; AUC there is against soft chances, so that even an oracle stays below 1.
+- Outcomes are of 2023-2024 models, mostly English. Left-out figures come from shorter trainings than the shipped one.
+- `p_cheap` is calibrated on half of the held-out rows and measured on the other half. Other traffic has other rates:
+  `thriftgate train` fits the heads to your own.
+- Tool results are not read, only counted.
 
 ## Retrain
 
-`make train` rebuilds this bundle from the data directory in one command, `make evaluate` measures it and rewrites
-this card."""
+`make train` rebuilds this bundle from the data directory in one command (`DATA=` for our own set alone),
+`make evaluate` measures it and rewrites this card, `thriftgate train --from FILE` fits the heads to your own outcomes.
+The format of outcome files and the data card: `classifier/training/data/README.md`."""
+
+REGIMES = (
+    ("left_out", "Ranking, source left out of training"),
+    ("never_trained", "Ranking, share-alike sources, never trained on (the shipped network)"),
+    ("in_sample", "Ranking, in-sample: its own training sources (an upper bound, not evidence)"),
+)
 
 
 def render(manifest: Manifest, sizes: Mapping[str, int]) -> str:
@@ -39,22 +45,19 @@ def render(manifest: Manifest, sizes: Mapping[str, int]) -> str:
     made, metrics = manifest.provenance, manifest.metrics
     boards = metrics.get("boards", {})
     parts = [INTRODUCTION, _bundle(manifest, sizes)]
-    if "latency" in boards:
-        parts.append(_latency(boards))
-    if "anchors" in boards:
-        parts.append(_sides(manifest, boards))
-    parts += [
-        _ranking(title, boards[name])
-        for name, title in (
-            ("left_out", f"Ranking, source left out of training ({boards.get('left_out_steps')} steps each)"),
-            ("never_trained", "Ranking, share-alike sources, never trained on (the shipped network)"),
-            ("in_sample", "Ranking, in-sample: its own training sources (an upper bound, not evidence)"),
-        )
-        if boards.get(name)
-    ]
-    if "calibration" in boards:
-        parts.append(_calibration(boards["calibration"]))
-    parts += [_parity(metrics["parity"]), LIMITS, _sources(made)]
+    sections: dict[str, Callable[[], str]] = {
+        "latency": lambda: _latency(boards),
+        "held_out": lambda: _held_out(boards["held_out"]),
+        "robust": lambda: _robust(boards["robust"], boards["embedding"]),
+        "anchors": lambda: _sides(manifest, boards),
+        "frontier": lambda: _frontier(boards["frontier"]),
+    }
+    parts += [section() for name, section in sections.items() if name in boards]
+    steps = f" (networks of {boards['left_out_steps']} steps)" if "left_out_steps" in boards else ""
+    parts += [_ranking(f"{title}{steps}", boards[name]) for name, title in REGIMES[:1] if boards.get(name)]
+    parts += [_ranking(title, boards[name]) for name, title in REGIMES[1:] if boards.get(name)]
+    parts += [_parity(metrics["parity"])] if "parity" in metrics else []
+    parts += [LIMITS, _sources(made)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,7 +77,7 @@ def _bundle(manifest: Manifest, sizes: Mapping[str, int]) -> str:
         ["base weights", f"{origin['name']} ({origin['licence']}), lower layers, vocabulary pruned"],
         ["tasks", ", ".join(manifest.tasks)],
         ["default threshold", f"cheap iff p_cheap ≥ {manifest.default_threshold:.2f}"],
-        ["training", f"`{made['command']}`, {manifest.metrics['training_s']} s"],
+        ["training", f"`{made['command']}`, {manifest.metrics.get('training_s', 'unknown')} s"],
         ["versions", ", ".join(f"{name} {number}" for name, number in made["versions"].items())],
     ]
     return table(["", ""], lines)
@@ -114,38 +117,135 @@ def _sides(manifest: Manifest, boards: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _ranking(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
-    """One ranking board."""
-    lines = [
-        [
-            row["source"],
-            row["rows"],
-            f"{row['spearman_gain']:+.2f}",
-            f"{row['spearman_difficulty']:+.2f}",
-            f"{row['apgr']:.3f} [{row['apgr_interval'][0]:.2f}, {row['apgr_interval'][1]:.2f}]"
-            if "apgr" in row
-            else "-",
-            f"{row['apgr_length']:.3f}" if "apgr" in row else "-",
-            ".500",
-        ]
-        for row in rows
+def _held_out(row: Mapping[str, Any]) -> str:
+    """Our own set: AUC, task and calibration."""
+    ranks = [
+        [name, *(f"{found[name]:.3f}{_bounds(row, side, name)}" for side, found in row["auc"].items()), f"{rho:+.2f}"]
+        for name, rho in row["spearman"].items()
     ]
-    head = ["source", "rows", "rank correlation with s-w", "with 1-w", "APGR [95 %]", "by length", "random"]
-    return f"## {title}\n\n{table(head, lines)}"
-
-
-def _calibration(row: Mapping[str, Any]) -> str:
-    """Reliability and task recall."""
+    head = ["ranked by", *(f"AUC, {side}" for side in row["auc"]), "rank correlation with judged p_cheap"]
     lines = [[f"{predicted:.2f}", f"{actual:.2f}", _percent(share)] for predicted, actual, share in row["reliability"]]
     recall = [[task, _percent(share), count] for task, (share, count) in row["task_recall"].items()]
     return "\n\n".join(
         [
-            "## Calibration and task, held-out rows of the training sources",
-            f"{row['rows']} rows, sources balanced: expected calibration error {row['ece']:.3f}.",
-            table(["mean p_cheap", "mean target", "share"], lines),
+            "## Our own set, rows held out",
+            f"{row['definite_rows']} definite questions. Cheap fails, premium needed: judged as likelier than not. "
+            "Random ranks at .500.",
+            table(head, ranks),
+            f"Task: {_percent(row['task_accuracy'])} of {row['rows']} rows, "
+            f"{_percent(row['task_accuracy_definite'])} of the definite ones.",
             table(["task", "recognised", "rows"], recall),
+            f"Calibration, {row['calibration_rows']} rows that did not fit it: ECE {row['ece']:.3f}.",
+            table(["mean p_cheap", "mean judged", "share"], lines),
         ]
     )
+
+
+def _bounds(row: Mapping[str, Any], side: str, name: str) -> str:
+    """The interval of the classifier's own AUC."""
+    low, high = row["auc_interval"][side]
+    return f" [{low:.2f}, {high:.2f}]" if name == "p_cheap" else ""
+
+
+def _robust(rows: Iterable[Mapping[str, Any]], embedding: Mapping[str, Any]) -> str:
+    """What stays when the same thing is said differently."""
+    lines = [
+        [row["change"], *(_percent(row[name]) for name in ("unchanged", "cheap_stays", "premium_stays", "found_again"))]
+        for row in rows
+    ]
+    head = ["change", "decisions unchanged", "cheap stays cheap", "premium stays", "nearest embedding is its own"]
+    return "\n\n".join(
+        [
+            "## The same thing said differently",
+            "Held-out rows of our own set, at the default threshold, with phrases that training has not seen.",
+            table(head, lines),
+            f"Embedding against the whole of MiniLM on {embedding['rows']} rows: rank correlation of similarities "
+            f"{embedding['rank_correlation']:.2f}, same nearest neighbour {_percent(embedding['same_neighbour'])}.",
+        ]
+    )
+
+
+def _frontier(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Quality against time for other shapes of the network."""
+    lines = [
+        [
+            row["name"],
+            f"{row['mb']:.1f}",
+            f"{row['ms64']:.2f}",
+            f"{row['ms128']:.2f}",
+            _figure(row["auc"]),
+            f"{row['of_oracle']:+.3f}",
+            _percent(row["task_accuracy"]),
+        ]
+        for row in rows
+    ]
+    head = [
+        "network",
+        "MB",
+        "ms at 64 tokens",
+        "at 128",
+        "AUC, own set held out",
+        "of the oracle's gain, sources unseen",
+        "task",
+    ]
+    return f"## Frontier\n\n![Quality against latency](frontier.svg)\n\n{table(head, lines)}"
+
+
+def _ranking(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """One ranking board."""
+    head = [
+        "source",
+        "rows",
+        "APGR [95 %]",
+        "by length",
+        "by n-grams",
+        "CPT50",
+        "CPT80",
+        "premium calls for 95 / 98 / 99 / 100 % of quality",
+        "saved at 99 %",
+        "AUC",
+        "of oracle",
+    ]
+    note = "Random routing: APGR .500, CPT50 50 %, CPT80 80 %, of oracle 0."
+    return f"## {title}\n\n{table(head, map(_rank, rows))}\n\n{note}"
+
+
+def _rank(row: Mapping[str, Any]) -> list[Any]:
+    """One source's line."""
+    if "apgr" not in row:
+        return [row["source"], row["rows"], "no gap", *["-"] * 6, _figure(row["auc"]), "-"]
+    low, high = row["apgr_interval"]
+    rivals = [f"{row['apgr_of'][name]:.3f}" if name in row["apgr_of"] else "-" for name in ("length", "n-grams")]
+    calls = " / ".join(f"{100 * share:.0f}" for share in row["calls"])
+    return [
+        row["source"],
+        row["rows"],
+        f"{row['apgr']:.3f} [{low:.2f}, {high:.2f}]",
+        *rivals,
+        _percent(row["cpt50"]),
+        _percent(row["cpt80"]),
+        calls,
+        _percent(row["saved"][2]),
+        _figure(row["auc"]),
+        f"{row['of_oracle']:+.2f}",
+    ]
+
+
+def routellm(rows: Iterable[Mapping[str, Any]]) -> str:
+    """RouteLLM's protocol, as its own code prints it, with intervals."""
+    lines = [
+        [
+            row["source"],
+            row["rows"],
+            by,
+            f"{found['apgr']:.3f}",
+            *(_percent(found[name]) for name in ("cpt20", "cpt50", "cpt80")),
+        ]
+        for row in rows
+        for by, found in row["replayed"].items()
+    ]
+    head = ["benchmark", "prompts", "ranked by", "APGR", "CPT20", "CPT50", "CPT80"]
+    return f"{table(head, lines)}\n\n{_ranking('The same, with intervals', rows)}"
 
 
 def _parity(parity: Mapping[str, Any]) -> str:
@@ -174,6 +274,11 @@ def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     names = list(head)
     lines = [names, ["---"] * len(names), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def _figure(value: float | None) -> str:
+    """A figure of three decimals, a dash for none."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _percent(share: float | None) -> str:

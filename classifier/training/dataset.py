@@ -1,17 +1,15 @@
-"""Rows of the data directory → examples with targets, and what is done to them so that format teaches nothing.
+"""Files of prompts → examples with targets, and what is done to them so that format teaches nothing.
 
-An example's targets, each present or not:
+Two kinds of files, described in `data/README.md`: *outcomes*, a directory in which every row says how many models did
+on it, and *our own set*, prompts written and judged for this project. An example's targets, each present or not:
 
-    p_cheap     1 - s (1 - w): a cheap answer is as good unless the strong tier is right where the weak tier is wrong;
-    w and s are the mean outcomes of a tier, because two models of one tier agree at r = .26-.49 only
-    difficulty  1 - w, or a human's level; compared within its source only (fit.py gives every source an intercept)
-    gain        s (1 - w), likewise
-    task        one of features.TASKS, where the source fixes it
+    difficulty  1 - w: the chance that a cheap model fails; w and s are the mean outcomes of a tier, because two models
+                of one tier agree at r = .26-.49 only; in our own set the judged chance
+    gain        s (1 - w): cheap fails and premium does not
+    need        1 - p_cheap. The same number as gain, but on one scale for all sources
+    task, skills, kind    what is asked for, what it takes, what sort of turn it is
 
-Sources without outcomes are anchors: everyday commands for the cheap end, hard requests of real users for the premium
-end, and `data/anchors.tsv`, prompts written and judged for this project one by one. Their levels are judgement,
-stated in `LEVELS`.
-
+Outcomes of different files are not on one scale (fit.py gives every source an intercept of its own), our own set is.
 Rows marked share-alike are read for evaluation and never trained on.
 """
 
@@ -19,78 +17,58 @@ import gzip
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from classifier.conversation import Message, read
 from classifier.features import TASKS, Prompt
+from classifier.training import perturb
+from classifier.training.labels import KINDS, SKILLS
 
-ANCHORS = Path(__file__).with_name("data") / "anchors.tsv"
+OWN = Path(__file__).with_name("data")
+OWN_FILES = ("definite.jsonl", "chat.jsonl")
 
-# Share of a batch by group. By rows the exams would drown the rest; more than some 6 % of commands and "short" means
-# "easy".
+# Share of a batch by group, relative to each other. By rows the exams would drown the rest; too many short commands,
+# and "short" means "easy".
 SHARES = {
-    "mmlu_pro": 0.14,
-    "zeroeval_crux": 0.09,
-    "zeroeval_math_l5": 0.04,
-    "math_levels": 0.08,
+    "own:definite": 1.0,
+    "own:chat": 0.35,
+    "mmlu_pro": 0.10,
+    "zeroeval_crux": 0.06,
+    "zeroeval_math_l5": 0.03,
+    "math_levels": 0.05,
     "uiuc:math": 0.02,
-    "uiuc:gsm8k": 0.05,
-    "uiuc:mbpp": 0.06,
-    "uiuc:mmlu": 0.04,
-    "uiuc:openbook_qa": 0.03,
-    "uiuc:commonsense_qa": 0.03,
-    "uiuc:agentverse-logicgrid": 0.01,
-    "misguided_attention": 0.01,
-    "arena_hard_prompts": 0.12,
-    "mtbench101_prompts": 0.06,
-    "clinc150_intents": 0.06,
-    "anchors": 0.13,
-    "composed": 0.06,
+    "uiuc:gsm8k": 0.04,
+    "uiuc:mbpp": 0.04,
+    "uiuc:mmlu": 0.03,
+    "uiuc:openbook_qa": 0.02,
+    "uiuc:commonsense_qa": 0.02,
+    "arena_hard_prompts": 0.03,
+    "mtbench101_prompts": 0.03,
+    "clinc150_intents": 0.03,
 }
+OTHER_SHARE = 0.04  # of a group that is not named above
 
-# Judged chance that a cheap answer is as good, where nothing was measured.
-LEVELS = {"clinc150_intents": 0.97, "arena_hard_prompts": 0.3, "misguided_attention": 0.5}
-MATH_LEVELS = {1: 0.93, 2: 0.87, 3: 0.78, 4: 0.67, 5: 0.52}  # level 5 as measured in zeroeval_math_l5
-# mt-bench-101's task types: chat follow-ups are easy, reasoning and maths less so.
-MTBENCH = {"MR": (0.65, "math"), "GR": (0.7, "reasoning")}
-_REWRITING = ("CR", "FR")  # an ordinary question first, "now as a list" after it: no one task fits every turn
-
-# What is left out together: files that share questions, or a format.
-FAMILIES = {
-    "zeroeval_math_l5": "maths",
-    "math_levels": "maths",
-    "uiuc:math": "maths",
-}
+# What is left out together: files that share questions.
+FAMILIES = {"zeroeval_math_l5": "maths", "math_levels": "maths", "uiuc:math": "maths"}
 
 _UIUC_TASK = {
     "math": "math",
     "gsm8k": "math",
     "mbpp": "code",
     "openbook_qa": "knowledge",
-    "commonsense_qa": "knowledge",
+    "commonsense_qa": "reasoning",
     "arc_challenge": "knowledge",
     "natural_qa": "knowledge",
     "agentverse-logicgrid": "reasoning",
 }
-_MMLU_TASK = {
-    "math": "math",
-    "physics": "reasoning",
-    "chemistry": "reasoning",
-    "engineering": "reasoning",
-    "business": "reasoning",
-    "biology": "knowledge",
-    "psychology": "knowledge",
-    "economics": "knowledge",
-    "computer science": "knowledge",
-}
 _OPTIONS = re.compile(r"\nA\. .*\Z", re.DOTALL)
+_CHOICES = re.compile(r"(?:\n[ \t]*(?:\(?[A-Fa-f1-6][.):]|[-*•]|\([A-Fa-f1-6]\))[ \t]+[^\n]+){3,6}[ \t]*\Z")
 _CRUX = re.compile(r"\[PYTHON\]\n(.*)\n\[/PYTHON\]", re.DOTALL)
-_FILLERS = ("Please help me with this: ", "Hi! ", "Question: ", "hey, quick one. ", "I need help.\n\n", "Q: ")
-_ENDINGS = (" Thanks!", " Please be accurate.", "\n\nThank you in advance.", " Explain your answer.", " pls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +76,23 @@ class Example:
     """One prompt and what is known of it."""
 
     group: str  # for balance and intercepts
-    text: str
+    prompt: Prompt
     task: int = -1  # index in TASKS; -1 unknown
-    p_cheap: float | None = None
+    kind: int = -1  # index in labels.KINDS
+    skills: frozenset[int] = field(default=frozenset())  # indices in labels.SKILLS; empty: unknown
     difficulty: float | None = None
     gain: float | None = None
+    need: float | None = None
     weak: float | None = None  # tier means, for the boards
     strong: float | None = None
-    turns: tuple[str, ...] = ()  # a conversation's user turns; the text is the first
+    turns: tuple[str, ...] = ()  # a conversation's user turns, any of which may be read
     trainable: bool = True  # false: evaluation only (share-alike)
+    area: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is asked."""
+        return self.prompt.text
 
     @property
     def family(self) -> str:
@@ -114,33 +100,60 @@ class Example:
         return FAMILIES.get(self.group, self.group)
 
     @property
+    def own(self) -> bool:
+        """Whether it is of our own set."""
+        return self.group.startswith("own:")
+
+    @property
     def held_out(self) -> bool:
-        """One in seven, by text, so that files that share a question agree."""
+        """One in five, by text, so that files that share a question agree."""
+        return self._drawn(0) % 5 == 0
+
+    @property
+    def calibrates(self) -> bool:
+        """Half of what is held out fits the calibration; the other half measures it."""
+        return self._drawn(1) % 2 == 0
+
+    def _drawn(self, place: int) -> int:
+        """A number from 0 to 255 that depends on the text only."""
         plain = " ".join(self.text.lower().split())
-        return hashlib.sha256(plain.encode()).digest()[0] % 7 == 0
+        return hashlib.sha256(plain.encode("utf-8", "replace")).digest()[place]
 
 
-def load(directory: Path, anchors: Path = ANCHORS) -> list[Example]:
-    """Every usable example of `directory` and the anchors. Raises `OSError` when a file is missing."""
-    tiers = orjson.loads((directory / "tiers.json").read_bytes())
-    found: list[Example] = []
-    for name, read in READERS.items():
-        found += [example for row in rows(directory, name) if (example := read(row, tiers.get(name, {})))]
-    return found + list(read_anchors(anchors))
+def load(outcomes: Path | None, own: Path = OWN) -> list[Example]:
+    """Every usable example of our own set and, if there is one, of a directory of outcomes. Raises `OSError`."""
+    found = [_judged(row, name) for name in OWN_FILES for row in rows(own / name)]
+    if outcomes is not None:
+        tiers = orjson.loads((outcomes / "tiers.json").read_bytes())
+        present = {path.name.removesuffix(".jsonl.gz") for path in outcomes.glob("*.jsonl.gz")}
+        for name in sorted(present & (tiers.keys() | READERS.keys())):
+            reader = READERS.get(name, _generic)
+            read_rows = (reader(row, tiers.get(name, {})) for row in rows(outcomes / f"{name}.jsonl.gz"))
+            found += [example for example in read_rows if example]
+    return found
 
 
-def rows(directory: Path, name: str) -> list[dict[str, Any]]:
-    """The rows of one gzipped JSON Lines file."""
-    with gzip.open(directory / f"{name}.jsonl.gz") as lines:
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of one JSON Lines file, gzipped if its name says so."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
         return [orjson.loads(line) for line in lines]
 
 
-def read_anchors(path: Path) -> Iterator[Example]:
-    """Lines of `p_cheap <tab> task <tab> prompt`, a newline in a prompt written as a backslash and an n."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            level, task, text = line.split("\t")
-            yield Example("anchors", text.replace("\\n", "\n"), TASKS.index(task), p_cheap=float(level))
+def _judged(row: dict[str, Any], file: str) -> Example:
+    """A row of our own set."""
+    messages = [Message(*pair) for pair in row["messages"]] if "messages" in row else [Message("user", row["prompt"])]
+    gain = row["fails"] * row["rescue"]
+    return Example(
+        f"own:{file.removesuffix('.jsonl')}",
+        read(messages),
+        TASKS.index(row["task"]),
+        KINDS.index(row.get("kind", "first")),
+        frozenset(map(SKILLS.index, row["skills"])),
+        difficulty=row["fails"],
+        gain=gain,
+        need=gain,
+        area=row["area"],
+    )
 
 
 def _measured(row: dict[str, Any], tiers: dict[str, list[str]], group: str, task: str | None) -> Example | None:
@@ -155,20 +168,27 @@ def _measured(row: dict[str, Any], tiers: dict[str, list[str]], group: str, task
     weak, strong = means["weak"], means["strong"]
     return Example(
         group,
-        row["prompt"],
+        read([Message("user", row["prompt"])]),
         TASKS.index(task) if task else -1,
-        p_cheap=1 - strong * (1 - weak),
         difficulty=1 - weak,
         gain=strong * (1 - weak),
+        need=strong * (1 - weak),
         weak=weak,
         strong=strong,
         trainable=not row["labels"].get("share_alike", False),
     )
 
 
+def _generic(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
+    """A further file of outcomes; its categories are groups."""
+    task = row["labels"].get("task")
+    category = row.get("category")
+    return _measured(row, tiers, f"{row['source']}:{category}" if category else row["source"], task)
+
+
 def _mmlu_pro(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
-    """Exam questions; the task goes by subject."""
-    return _measured(row, tiers, "mmlu_pro", _MMLU_TASK.get(row["category"]))
+    """Exam questions."""
+    return _measured(row, tiers, "mmlu_pro", None)
 
 
 def _crux(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
@@ -191,33 +211,19 @@ def _uiuc(row: dict[str, Any], tiers: dict[str, list[str]]) -> Example | None:
 
 def _math_levels(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
     """Competition maths with a human's level and no outcome."""
-    level = row["labels"]["level"]
-    group, task = "math_levels", TASKS.index("math")
-    return Example(group, row["prompt"], task, p_cheap=MATH_LEVELS[level], difficulty=(2 * level - 1) / 10)
+    prompt = read([Message("user", row["prompt"])])
+    return Example("math_levels", prompt, TASKS.index("math"), difficulty=(2 * row["labels"]["level"] - 1) / 10)
 
 
-def _misguided(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
-    """Trick questions: short, familiar and hard."""
-    task, level = TASKS.index("reasoning"), LEVELS["misguided_attention"]
-    return Example("misguided_attention", row["prompt"], task, p_cheap=level)
-
-
-def _arena(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
-    """Hard requests of real chat users."""
-    return Example("arena_hard_prompts", row["prompt"], p_cheap=LEVELS["arena_hard_prompts"])
-
-
-def _mtbench(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
-    """Conversations; any of their user turns may be read."""
-    level, task = MTBENCH.get(row["category"], (0.85, "chat"))
-    known = -1 if row["category"] in _REWRITING else TASKS.index(task)
-    return Example("mtbench101_prompts", row["prompt"], known, p_cheap=level, turns=tuple(row["turns"]))
+def _unlabelled(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
+    """Real prompts without an outcome: they keep the embedding honest."""
+    return Example(row["source"], read([Message("user", row["prompt"])]), turns=tuple(row.get("turns", ())))
 
 
 def _clinc(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
     """Everyday commands; out-of-scope rows are ordinary small questions of no known task."""
     task = -1 if row["category"] == "oos" else TASKS.index("command")
-    return Example("clinc150_intents", row["prompt"], task, p_cheap=LEVELS["clinc150_intents"])
+    return Example("clinc150_intents", read([Message("user", row["prompt"])]), task, need=0.03)
 
 
 READERS: dict[str, Callable[[dict[str, Any], dict[str, list[str]]], Example | None]] = {
@@ -226,87 +232,78 @@ READERS: dict[str, Callable[[dict[str, Any], dict[str, list[str]]], Example | No
     "zeroeval_math_l5": _math_l5,
     "llmrouter_uiuc": _uiuc,
     "math_levels": _math_levels,
-    "misguided_attention": _misguided,
-    "arena_hard_prompts": _arena,
-    "mtbench101_prompts": _mtbench,
+    "arena_hard_prompts": _unlabelled,
+    "mtbench101_prompts": _unlabelled,
     "clinc150_intents": _clinc,
 }
 
 
-def composed(examples: Sequence[Example], rng: random.Random, count: int) -> list[Example]:
-    """Requests whose task is in the wrapper and not in the text: translate, extract or condense another prompt.
+class Augment:
+    """Readings of examples as other people would have sent them: the target stays, the form does not.
 
-    They teach that a hard-looking text inside an easy request is easy, and so is a long one: a third carry several
-    prompts in a row, as a pasted document would.
+    Options and fixed instructions come off every other time; phrases, case and slips come on; turns, tools and
+    instructions are added at random to prompts that stand alone, because no outcome here was measured with them.
     """
-    carriers = [example.text for example in examples if 20 < len(example.text) < 700]
-    wrappers = (
-        ("translation", 0.93, "Translate into {language}: {text}"),
-        ("translation", 0.92, "How do you say this in {language}?\n\n{text}"),
-        ("extraction", 0.9, "List the names and numbers that occur in this text:\n\n{text}"),
-        ("extraction", 0.88, "{text}\n\nSummarise the text above in one sentence."),
-        ("extraction", 0.87, "Summarise this article: {text}"),
-        ("extraction", 0.87, "Give me the main points of the following in three bullets.\n\n{text}"),
-        ("writing", 0.93, "Fix spelling and grammar, do not answer it: {text}"),
-        ("writing", 0.9, "Rephrase this more politely: {text}"),
-        ("extraction", 0.92, "Give this message a short title:\n{text}"),
-        ("extraction", 0.9, "What language is this written in? {text}"),
-    )
-    languages = ("French", "Spanish", "German", "Italian", "Japanese", "Polish", "Dutch", "Turkish", "Arabic", "Hindi")
-    made = []
-    for _ in range(count):
-        task, level, wrapper = rng.choice(wrappers)
-        parts = rng.randint(3, 12) if rng.random() < 0.35 else 1
-        carried = "\n\n".join(rng.choice(carriers) for _ in range(parts))
-        text = wrapper.format(language=rng.choice(languages), text=carried)
-        made.append(Example("composed", text, TASKS.index(task), p_cheap=level))
-    return made
+
+    def __init__(self, examples: Sequence[Example], rng: random.Random) -> None:
+        """`examples` lend their beginnings as what came before."""
+        self._rng = rng
+        self._changes = list(perturb.changes(held_out=False).values())
+        self._openings = [example.text[:200] for example in examples]
+
+    def __call__(self, example: Example) -> Prompt:
+        """One reading of an example."""
+        rng, prompt = self._rng, example.prompt
+        text = rng.choice(example.turns) if example.turns else unwrapped(example, rng)
+        for chance in (0.5, 0.2):
+            if rng.random() < chance:
+                text = rng.choice(self._changes)(text, rng)
+        if rng.random() < 0.2:
+            text = self._stuffed(text)
+        if prompt.turns > 1 or prompt.system or prompt.results:
+            return said(prompt, text)
+        later = rng.random() < 0.2
+        tools = rng.randint(1, 12) if rng.random() < 0.08 else 0
+        return Prompt(
+            text,
+            before=rng.choice(self._openings) if later else "",
+            turns=rng.randint(2, 9) if later else 1,
+            tools=tools,
+            images=rng.randint(1, 3) if rng.random() < 0.04 else 0,
+            results=rng.randint(1, 6) if tools and rng.random() < 0.3 else 0,
+            system=rng.randint(20, 6000) if rng.random() < 0.2 else 0,
+        )
+
+    def _stuffed(self, text: str) -> str:
+        """A text with a few words of another prompt before or after it: words alone say nothing of how hard it is."""
+        words = self._rng.choice(self._openings).split()
+        few = " ".join(self._rng.sample(words, min(len(words), self._rng.randint(2, 10))))
+        return f"{few}. {text}" if self._rng.random() < 0.6 else f"{text} {few}"
 
 
-def augmented(example: Example, rng: random.Random) -> Prompt:
-    """One reading of an example: options and wrappers off every other time, filler on, structure at random.
-
-    Turns, tools and images are drawn without regard to the target: no outcome here was measured with them, so the
-    network should learn to leave them alone (routes have rules for them).
-    """
-    text, turns = unwrapped(example, rng), 1
-    if example.turns and rng.random() < 0.6:
-        turns = rng.randrange(len(example.turns)) + 1
-        text = example.turns[turns - 1]
-    elif rng.random() < 0.25:
-        turns = rng.randint(2, 9)
-    if rng.random() < 0.15:
-        text = rng.choice(_FILLERS) + text
-    if rng.random() < 0.15:
-        text += rng.choice(_ENDINGS)
-    if rng.random() < 0.15:
-        text = text.rstrip("?.! ")
-    if rng.random() < 0.1:
-        text = text.lower()
-    tools = rng.randint(1, 12) if rng.random() < 0.08 else 0
-    images = rng.randint(1, 3) if rng.random() < 0.04 else 0
-    return Prompt(text, turns, tools, images)
+def said(prompt: Prompt, text: str) -> Prompt:
+    """The same prompt in other words."""
+    return replace(prompt, text=text)
 
 
 def unwrapped(example: Example, rng: random.Random) -> str:
     """The text, its multiple-choice options or its fixed instruction removed half of the time."""
+    text = example.text
     if rng.random() < 0.5:
-        return example.text
+        return text
+    if example.group == "zeroeval_crux" and (code := _CRUX.search(text)):
+        body = code[1]
+        return rng.choice((body, f"```python\n{body}\n```\nWhat goes in place of ??", f"What is ?? here\n\n{body}"))
+    return bare(example)
+
+
+def bare(example: Example) -> str:
+    """An example as a stranger would send it: no options, no fixed instruction."""
     if example.group == "mmlu_pro":
         return _OPTIONS.sub("", example.text)
     if example.group == "zeroeval_crux" and (code := _CRUX.search(example.text)):
-        body = code[1]
-        return rng.choice((body, f"```python\n{body}\n```\nWhat goes in place of ??", f"What is ?? here\n\n{body}"))
-    return example.text
-
-
-def plain(example: Example) -> Prompt:
-    """An example as a stranger would send it: no options, no fixed instruction. What the boards rank."""
-    if example.group == "mmlu_pro":
-        return Prompt(_OPTIONS.sub("", example.text))
-    if example.group == "zeroeval_crux" and (code := _CRUX.search(example.text)):
-        return Prompt(code[1])
-    return Prompt(example.text)
+        return code[1]
+    return _CHOICES.sub("", example.text) if example.own else example.text
 
 
 def without_family(examples: Sequence[Example], families: Sequence[str]) -> list[Example]:

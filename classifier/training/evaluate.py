@@ -2,23 +2,29 @@
 from it.
 
     python -m classifier.training.evaluate --data ../shared/data
+    python -m classifier.training.evaluate --routellm CLONE     # only replays RouteLLM's protocol, and changes no file
 
-About five minutes on two cores, nearly all of it in the five left-out trainings (`--loso-steps 0` skips them).
+Under ten minutes on two cores, nearly all of it in the left-out trainings (`--loso-steps 0` skips them).
 """
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 
 from classifier import bench, bundle
+from classifier.features import Prompt
 from classifier.predict import Predictor
-from classifier.training import base, boards, card, dataset, fit, train
+from classifier.training import base, boards, card, dataset, fit, routellm, train
+from classifier.training.ngram import NGrams
+from classifier.training.teacher import Teacher
 
-LOSO_STEPS, LOSO_BATCH = 80, 24
+LOSO_STEPS = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,47 +32,82 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     predictor = Predictor.load(options.bundle)
-    examples = dataset.load(options.data, options.anchors)
-    trained = [example for example in examples if example.trainable]
-    judge = boards.by_predictor(predictor)
-    measured = {
-        "machine": bench.machine(),
-        "latency": [asdict(row) for row in bench.timings(predictor)],
-        "short_prompts_per_s": round(bench.throughput(predictor)),
-        "anchors": boards.at_threshold(examples, predictor),
-        "probes": boards.probed(predictor),
-        "calibration": boards.calibrated(examples, predictor),
-        "never_trained": boards.ranked([e for e in examples if not e.trainable], judge),
-        "in_sample": boards.ranked(trained, judge),
-    }
-    if options.loso_steps:
-        home = base.base_directory(options.base)
-        knobs = fit.Knobs(steps=options.loso_steps, batch=LOSO_BATCH, seed=options.seed)
-        measured["left_out"] = boards.left_out(
-            examples, lambda: base.load_base(home, train.LAYERS, train.VOCABULARY, train.INNER), knobs
-        )
-        measured["left_out_steps"] = options.loso_steps
+    if options.routellm:
+        print(card.routellm(replayed(options.routellm, predictor)))
+        return
     directory = options.bundle or bundle.DEFAULT_DIRECTORY
     manifest = bundle.read_manifest(directory)
-    manifest = msgspec.structs.replace(manifest, metrics={**manifest.metrics, "boards": measured})
+    measured = measure(predictor, options)
+    kept = {name: board for name, board in manifest.metrics.get("boards", {}).items() if name not in measured}
+    manifest = msgspec.structs.replace(manifest, metrics={**manifest.metrics, "boards": {**kept, **measured}})
     bundle.write_manifest(directory, manifest)
     text = card.render(manifest, sizes(directory))
     (directory / bundle.CARD).write_text(text, encoding="utf-8")
     print(text)
 
 
+def measure(predictor: Predictor, options: argparse.Namespace) -> dict[str, Any]:
+    """Every board by its name."""
+    home = base.base_directory(options.base)
+    texts = Teacher(home)
+    examples = dataset.load(options.data, options.own)
+    training, _ = train.split(examples)
+    judge, rival = boards.by_predictor(predictor), NGrams(training)
+    measured: dict[str, Any] = {
+        "machine": bench.machine(),
+        "latency": [asdict(row) for row in bench.timings(predictor)],
+        "short_prompts_per_s": round(bench.throughput(predictor)),
+        "held_out": boards.held_out(examples, predictor, rival),
+        "robust": boards.robust(examples, predictor),
+        "embedding": boards.embedding(examples, predictor, texts),
+        "anchors": boards.at_threshold(examples, predictor),
+        "probes": boards.probed(predictor),
+        "never_trained": boards.ranked([e for e in examples if not e.trainable], judge, rival),
+        "in_sample": boards.ranked([e for e in examples if e.trainable], judge, rival),
+    }
+    if options.loso_steps and options.data:
+        knobs = fit.Knobs(steps=options.loso_steps, seed=options.seed)
+        measured["left_out"] = boards.left_out(
+            examples,
+            lambda: base.load_base(home, train.LAYERS, train.VOCABULARY, train.INNER),
+            knobs,
+        )
+        measured["left_out_steps"] = options.loso_steps
+    return measured
+
+
+def replayed(clone: Path, predictor: Predictor) -> list[dict[str, Any]]:
+    """RouteLLM's three benchmarks, for the score and for prompt length. Raises `SystemExit` without them."""
+    found = []
+    for name, prompts, weak, strong in routellm.read(clone):
+        judged = predictor.predict_many([Prompt(text) for text in prompts])
+        scores = np.array([prediction.score for prediction in judged])
+        lengths = np.array([float(len(text)) for text in prompts])
+        found += [
+            boards.standing(name, scores, weak, strong, {"length": lengths})
+            | {
+                "replayed": {
+                    by: routellm.replay(values, weak, strong)._asdict()
+                    for by, values in (("score", scores), ("length", lengths))
+                }
+            }
+        ]
+    return found
+
+
 def sizes(directory: Path) -> dict[str, int]:
     """Bytes of the files that serve."""
-    return {name: (directory / name).stat().st_size for name in (bundle.MODEL, bundle.TOKENIZER)}
+    return {name: (directory / name).stat().st_size for name in bundle.FILES}
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Measure the classifier and render its card.")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="directory of the outcome files")
-    parser.add_argument("--anchors", type=Path, default=dataset.ANCHORS, help="prompts judged for this project")
+    parser.add_argument("--data", type=Path, help="directory of outcome files (default: our own set alone)")
+    parser.add_argument("--own", type=Path, default=dataset.OWN, help="directory of the judged prompts")
     parser.add_argument("--bundle", type=Path, help="the bundle to measure (default: the one shipped)")
     parser.add_argument("--base", type=Path, help="base weights (default: the installed package)")
+    parser.add_argument("--routellm", type=Path, metavar="CLONE", help="replay RouteLLM's protocol from a clone")
     parser.add_argument("--loso-steps", type=int, default=LOSO_STEPS, help="steps of a left-out training; 0: skip")
     parser.add_argument("--seed", type=int, default=fit.Knobs().seed)
     parser.add_argument("--threads", type=int, default=2)

@@ -7,7 +7,7 @@ these few nodes can be read beside model.py. One prompt a call, so there is no m
 int8: weights symmetric per channel, activations by their range at run time (dynamic), word embeddings per row, by hand,
 because the library would take one scale for the whole table. `REDUCE_RANGE` keeps weights to seven bits: on processors
 without VNNI the eight-bit product saturates in silence and would route differently from the machine that measured it.
-Heads stay fp32: 0.2 MB.
+The heads are not part of the graph: `classifier.heads`.
 """
 
 import tempfile
@@ -19,9 +19,12 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from tokenizers import Tokenizer
+from torch import Tensor
 
-from classifier.features import STRUCTURE, TASKS
-from classifier.training.model import EPSILON, HEADS, Router
+from classifier import bundle
+from classifier.heads import Heads
+from classifier.training.model import EPSILON, Router
 
 OPSET = 17
 REDUCE_RANGE = True
@@ -48,6 +51,13 @@ class Graph:
         return output
 
 
+def write(model: Router, tokenizer: Tokenizer, out: Path) -> None:
+    """Write the files that serve: everything of a bundle but its manifest."""
+    write_onnx(model, out / bundle.MODEL, int8=True)
+    heads(model).save(out / bundle.HEADS)
+    tokenizer.save(str(out / bundle.TOKENIZER), pretty=False)
+
+
 def write_onnx(model: Router, path: Path, *, int8: bool) -> None:
     """Write `model` to `path` as fp32 or, with `int8`, quantised."""
     if not int8:
@@ -59,7 +69,7 @@ def write_onnx(model: Router, path: Path, *, int8: bool) -> None:
         quantize_dynamic(
             source,
             path,
-            op_types_to_quantize=["MatMul", "Attention"],  # not Gemm: those are the heads
+            op_types_to_quantize=["MatMul", "Attention"],
             per_channel=True,
             reduce_range=REDUCE_RANGE,
             weight_type=QuantType.QInt8,
@@ -68,30 +78,45 @@ def write_onnx(model: Router, path: Path, *, int8: bool) -> None:
 
 
 def graph(model: Router, *, int8_words: bool) -> Any:
-    """The whole network as an ONNX model: ids (1, T) int64 and structure (1, F) in; logits, tasks, embedding out."""
+    """The encoder as an ONNX model: ids (1, T) int64 and asked (1,) int64 in, pooled (1, width) out."""
     weights: Weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     g = Graph()
     x = _embed(g, weights, int8_words=int8_words)
     for index in range(model.shape.layers):
         x = _layer(g, {k.removeprefix(f"layers.{index}."): v for k, v in weights.items()}, x, index, model.shape.heads)
-    _heads(g, weights, x)
+    asked = g.node("Slice", [x, "zero", "asked", g.weight("one", np.array([1], np.int64))], "asked.states")
+    g.node("ReduceMean", [asked], "pooled", axes=[1], keepdims=0)
     float32, int64 = TensorProto.FLOAT, TensorProto.INT64
     made = helper.make_graph(
         g.nodes,
         "router",
         [
             helper.make_tensor_value_info("ids", int64, [1, "tokens"]),
-            helper.make_tensor_value_info("structure", float32, [1, len(STRUCTURE)]),
+            helper.make_tensor_value_info("asked", int64, [1]),
         ],
-        [
-            helper.make_tensor_value_info("logits", float32, [1, len(HEADS)]),
-            helper.make_tensor_value_info("tasks", float32, [1, len(TASKS)]),
-            helper.make_tensor_value_info("embedding", float32, [1, model.shape.width]),
-        ],
+        [helper.make_tensor_value_info("pooled", float32, [1, model.shape.width])],
         g.weights,
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
     return helper.make_model(made, opset_imports=opsets, ir_version=8, producer_name="thriftgate")
+
+
+def heads(model: Router) -> Heads:
+    """The heads as they are served."""
+
+    def array(tensor: Tensor) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = tensor.detach().cpu().numpy()
+        return found
+
+    return Heads(
+        array(model.trunk.weight),
+        array(model.trunk.bias),
+        array(model.judge.weight),
+        array(model.judge.bias),
+        array(model.task.weight),
+        array(model.task.bias),
+        array(model.embed.weight),
+    )
 
 
 def int8_rows(table: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -141,18 +166,3 @@ def _layer(g: Graph, weights: Weights, x: str, index: int, heads: int) -> str:
     x = norm(x, linear(seen, "mix"), "norm1")
     wide = g.node("Gelu", [linear(x, "up")], f"{index}.gelu", MICROSOFT)
     return norm(x, linear(wide, "down"), "norm2")
-
-
-def _heads(g: Graph, weights: Weights, x: str) -> None:
-    """Mean over tokens, structure beside it, then the heads."""
-
-    def gemm(source: str, name: str, output: str) -> str:
-        inputs = [source, *(g.weight(f"{name}.{kind}", weights[f"{name}.{kind}"]) for kind in ("weight", "bias"))]
-        return g.node("Gemm", inputs, output, transB=1)
-
-    pooled = g.node("ReduceMean", [x], "pooled", axes=[1], keepdims=0)
-    g.node("LpNormalization", [pooled], "embedding", axis=1, p=2)
-    wide = gemm(g.node("Concat", [pooled, "structure"], "joined", axis=1), "trunk", "trunk")
-    hidden = g.node("Gelu", [wide], "hidden", MICROSOFT)
-    gemm(hidden, "judge", "logits")
-    gemm(hidden, "task", "tasks")

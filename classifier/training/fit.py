@@ -1,9 +1,10 @@
 """One training run, and the calibration after it.
 
-Heads and their targets: `need` learns p_cheap as it is, over all sources; `difficulty` and `gain` learn within a source
-only: every group has an intercept of its own that is thrown away afterwards, or "looks like competition maths" would
-be the first thing they learn, and it is worthless on new traffic. All targets are soft (tier means), the loss is
-cross entropy.
+Heads and their targets: `need` learns 1 - p_cheap on the scale of our own set; every file of outcomes has intercepts of
+its own in all three judgements that are thrown away afterwards, or "looks like competition maths" would be the first
+thing learnt, and it is worthless on new traffic. All targets are soft (tier means, judged chances), the loss is cross
+entropy. The embedding learns the similarities that the whole of MiniLM sees between the prompts of a batch (relational
+distillation, Park et al. 2019), of the texts before they were changed: so it learns to disregard the changes too.
 """
 
 import math
@@ -23,61 +24,78 @@ from torch.nn import functional as F
 
 from classifier import features
 from classifier.calibration import Calibration
-from classifier.features import TASKS, Prompt
-from classifier.training.dataset import SHARES, Example, augmented
-from classifier.training.model import HEADS, Router
+from classifier.features import Prompt
+from classifier.heads import JUDGEMENTS
+from classifier.training.dataset import OTHER_SHARE, SHARES, Augment, Example
+from classifier.training.labels import SKILLS
+from classifier.training.model import Router
+
+Floats = npt.NDArray[np.float32]
+
+WEIGHTS = {"difficulty": 0.5, "gain": 0.5, "need": 1.0, "task": 0.4, "skill": 2.0, "kind": 0.1, "embedding": 3.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
     """Every setting of a run, with what it does."""
 
-    steps: int = 700  # a step is one batch; about half a second on two cores
-    batch: int = 32
-    encoder_rate: float = 4e-5  # higher forgets what pre-training knew of words unseen here
+    steps: int = 900  # a step is one batch, about a third of a second on two cores
+    batch: int = 48
+    encoder_rate: float = 1e-4  # higher, or longer, forgets what pre-training knew of words unseen here
     head_rate: float = 1.5e-3
     warmup: float = 0.1  # share of the steps
-    decay: float = 0.01
+    decay: float = 0.02
     seed: int = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs and targets of B prompts; a missing target is NaN, a missing task -1."""
+    """Inputs and targets of B prompts; a missing target is NaN, a missing task or kind -1."""
 
     ids: Tensor
     real: Tensor
+    asked: Tensor
     structure: Tensor
-    targets: Tensor  # (B, 3) in the order of HEADS, need = 1 - p_cheap
+    targets: Tensor  # (B, 3) in the order of JUDGEMENTS
     tasks: Tensor
-    groups: Tensor
+    kinds: Tensor
+    skills: Tensor  # (B, len(SKILLS)); NaN where unknown
+    groups: Tensor  # index of the intercept, 0 for our own set
+    rows: Tensor  # index of the example
 
 
-def fit(model: Router, tokenizer: Tokenizer, examples: Sequence[Example], knobs: Knobs) -> None:
-    """Train `model` in place on `examples`, balanced over their groups."""
+def fit(
+    model: Router, tokenizer: Tokenizer, examples: Sequence[Example], knobs: Knobs, teacher: Floats | None = None
+) -> None:
+    """Train `model` in place on `examples`, balanced over their groups.
+
+    `teacher` holds a unit vector for each example, (len(examples), any); without it the embedding is not trained.
+    """
     torch.manual_seed(knobs.seed)
-    groups = sorted({example.group for example in examples})
-    intercepts = nn.Parameter(torch.zeros(len(groups), 2))
-    fresh = [*model.trunk.parameters(), *model.judge.parameters(), *model.task.parameters(), intercepts]
+    groups = ["", *sorted({example.group for example in examples if not example.own})]
+    intercepts = nn.Parameter(torch.zeros(len(groups), len(JUDGEMENTS)))
+    heads = (model.trunk, model.judge, model.task, model.skill, model.kind, model.embed)
+    fresh = [parameter for head in heads for parameter in head.parameters()]
     known = {id(parameter) for parameter in fresh}
     encoder = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
     optimizer = torch.optim.AdamW(
-        [{"params": encoder, "lr": knobs.encoder_rate}, {"params": fresh, "lr": knobs.head_rate}],
+        [{"params": encoder, "lr": knobs.encoder_rate}, {"params": [*fresh, intercepts], "lr": knobs.head_rate}],
         weight_decay=knobs.decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, knobs))
+    meant = None if teacher is None else torch.from_numpy(teacher)
     model.train()
     began, recent = time.monotonic(), 0.0
     for step, batch in zip(range(knobs.steps), batches(examples, groups, tokenizer, knobs), strict=False):
-        loss = _loss(model, batch, intercepts)
+        loss = _loss(model, batch, intercepts, meant)
         loss.backward()
-        nn.utils.clip_grad_norm_(encoder + fresh, 1.0)
+        nn.utils.clip_grad_norm_([*encoder, *fresh], 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         recent += loss.item()
-        if (step + 1) % 50 == 0:
-            print(f"step {step + 1:5d}  loss {recent / 50:.4f}  {time.monotonic() - began:5.0f} s", flush=True)
+        if (step + 1) % 200 == 0:
+            print(f"step {step + 1:5d}  loss {recent / 200:.4f}  {time.monotonic() - began:5.0f} s", flush=True)
             recent = 0.0
     model.eval()
 
@@ -85,52 +103,52 @@ def fit(model: Router, tokenizer: Tokenizer, examples: Sequence[Example], knobs:
 def batches(examples: Sequence[Example], groups: Sequence[str], tokenizer: Tokenizer, knobs: Knobs) -> Iterator[Batch]:
     """Endless batches: groups by their share, rows at random, prompts of similar length together."""
     rng = random.Random(knobs.seed)
-    by_group: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        by_group[example.group].append(example)
-    shares = [SHARES.get(group, 1 / len(groups)) for group in groups]
+    augment = Augment(examples, rng)
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        by_group[example.group].append(index)
+    names = sorted(by_group)
+    shares = [SHARES.get(name, OTHER_SHARE) for name in names]
     while True:
-        drawn = [rng.choice(by_group[group]) for group in rng.choices(groups, shares, k=8 * knobs.batch)]
-        read = [(example, prompt) for example in drawn for prompt in [augmented(example, rng)]]
-        ids = [features.token_ids(tokenizer, prompt.text) for _, prompt in read]
-        order = sorted(range(len(read)), key=lambda index: len(ids[index]))
+        drawn = [rng.choice(by_group[name]) for name in rng.choices(names, shares, k=8 * knobs.batch)]
+        prompts = [augment(examples[index]) for index in drawn]
+        ids = [features.token_ids(tokenizer, prompt) for prompt in prompts]
+        order = sorted(range(len(drawn)), key=lambda place: len(ids[place][0]))
         chunks = [order[start : start + knobs.batch] for start in range(0, len(order), knobs.batch)]
         rng.shuffle(chunks)
         for chunk in chunks:
-            yield collate([read[i] for i in chunk], [ids[i] for i in chunk], groups)
+            inputs = _inputs([ids[i] for i in chunk], [prompts[i] for i in chunk])
+            yield Batch(*inputs, *_targets([(drawn[i], examples[drawn[i]]) for i in chunk], groups))
 
 
-def collate(read: Sequence[tuple[Example, Prompt]], ids: Sequence[list[int]], groups: Sequence[str]) -> Batch:
-    """Examples as read, and their ids, as tensors."""
-    padded, real = features.padded(ids, 0)
-    targets = [[_nan(example.difficulty), _nan(example.gain), 1 - _nan(example.p_cheap)] for example, _ in read]
-    return Batch(
-        ids=torch.from_numpy(padded),
-        real=torch.from_numpy(real),
-        structure=torch.from_numpy(np.stack([features.structure(prompt) for _, prompt in read])),
-        targets=torch.tensor(targets, dtype=torch.float32),
-        tasks=torch.tensor([example.task for example, _ in read]),
-        groups=torch.tensor([groups.index(example.group) for example, _ in read]),
+def judge(model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> Floats:
+    """Logits of many prompts in torch, shape (len(prompts), len(JUDGEMENTS))."""
+    return run(model, tokenizer, prompts)[0]
+
+
+def run(model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> tuple[Floats, Floats, Floats]:
+    """Logits, task logits and embeddings of many prompts in torch, in their order."""
+    ids = [features.token_ids(tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(ids)), key=lambda index: len(ids[index][0]))
+    found: list[tuple[list[int], tuple[Tensor, ...]]] = []
+    with torch.inference_mode():
+        for start in range(0, len(order), 64):
+            chunk = order[start : start + 64]
+            output = model(*_inputs([ids[i] for i in chunk], [prompts[i] for i in chunk]))
+            found.append((chunk, output[:3]))
+    places = np.argsort(np.concatenate([chunk for chunk, _ in found])) if found else np.zeros(0, int)
+    logits, tasks, embedding = (
+        np.concatenate([output[part].numpy() for _, output in found])[places] for part in range(3)
     )
+    return logits, tasks, embedding
 
 
-def judge(model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> npt.NDArray[np.float32]:
-    """Logits of many prompts in torch, shape (len(prompts), 3)."""
-    return _run(model, tokenizer, prompts)[0]
-
-
-def judge_tasks(model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> npt.NDArray[np.int64]:
-    """Index of the likeliest task of each prompt."""
-    found: npt.NDArray[np.int64] = _run(model, tokenizer, prompts)[1].argmax(1)
-    return found
-
-
-def calibrate(logits: npt.NDArray[np.float32], examples: Sequence[Example]) -> Calibration:
-    """Platt scaling with soft labels on held-out examples, groups weighted by their share.
+def calibrate(logits: Floats, examples: Sequence[Example]) -> Calibration:
+    """Platt scaling of the judgements with soft labels on held-out examples, groups weighted by their share.
 
     A soft label p is two rows, one of each class, weighted p and 1 - p.
     """
-    levels = np.array([_nan(example.p_cheap) for example in examples])
+    levels = 1 - np.array([_nan(example.need) for example in examples])
     weights = balance(examples)
     keep = ~np.isnan(levels)
     x, y, w = logits[keep], levels[keep], weights[keep]
@@ -155,42 +173,56 @@ def balance(examples: Sequence[Example]) -> npt.NDArray[np.float64]:
     counts: dict[str, int] = defaultdict(int)
     for example in examples:
         counts[example.group] += 1
-    weights = np.array([SHARES.get(e.group, 0.02) / counts[e.group] for e in examples])
+    weights = np.array([SHARES.get(e.group, OTHER_SHARE) / counts[e.group] for e in examples])
     balanced: npt.NDArray[np.float64] = weights / weights.sum()
     return balanced
 
 
-def _run(
-    model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return logits and task logits of many prompts, in their order."""
-    ids = [features.token_ids(tokenizer, prompt.text) for prompt in prompts]
-    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-    logits = np.zeros((len(ids), len(HEADS)), np.float32)
-    tasks = np.zeros((len(ids), len(TASKS)), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(order), 64):
-            chunk = order[start : start + 64]
-            padded, real = features.padded([ids[i] for i in chunk], 0)
-            structure = np.stack([features.structure(prompts[i]) for i in chunk])
-            output = model(*map(torch.from_numpy, (padded, real, structure)))
-            logits[chunk], tasks[chunk] = output.logits.numpy(), output.tasks.numpy()
-    return logits, tasks
-
-
-def _loss(model: Router, batch: Batch, intercepts: Tensor) -> Tensor:
-    """Cross entropy of what is known of each row; unknown targets count nothing."""
-    output = model(batch.ids, batch.real, batch.structure)
-    shift = torch.cat([intercepts[batch.groups], torch.zeros(len(batch.groups), 1)], 1)
-    known = ~torch.isnan(batch.targets)
-    each = F.binary_cross_entropy_with_logits(
-        output.logits + shift, torch.where(known, batch.targets, 0.5), reduction="none"
+def _inputs(ids: Sequence[tuple[list[int], int]], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ids, which of them are real, how many are pooled, and structure, as tensors."""
+    padded, real = features.padded([row for row, _ in ids], 0)
+    return (
+        torch.from_numpy(padded),
+        torch.from_numpy(real),
+        torch.tensor([asked for _, asked in ids]),
+        torch.from_numpy(np.stack([features.structure(prompt) for prompt in prompts])),
     )
-    judged = (each * known).sum(0) / known.sum(0).clamp(min=1)
-    loss = judged @ torch.tensor([0.5, 0.5, 1.0])
-    if bool((batch.tasks >= 0).any()):
-        loss = loss + 0.3 * F.cross_entropy(output.tasks, batch.tasks, ignore_index=-1)
+
+
+def _targets(chosen: Sequence[tuple[int, Example]], groups: Sequence[str]) -> tuple[Tensor, ...]:
+    """What is known of examples, in the order of `Batch`'s last fields."""
+    unknown = [math.nan] * len(SKILLS)
+    return (
+        torch.tensor([[_nan(e.difficulty), _nan(e.gain), _nan(e.need)] for _, e in chosen]),
+        torch.tensor([e.task for _, e in chosen]),
+        torch.tensor([e.kind for _, e in chosen]),
+        torch.tensor([[float(s in e.skills) for s in range(len(SKILLS))] if e.skills else unknown for _, e in chosen]),
+        torch.tensor([0 if e.own else groups.index(e.group) for _, e in chosen]),
+        torch.tensor([index for index, _ in chosen]),
+    )
+
+
+def _loss(model: Router, batch: Batch, intercepts: Tensor, teacher: Tensor | None) -> Tensor:
+    """Cross entropy of what is known of each row; unknown targets count nothing."""
+    output = model(batch.ids, batch.real, batch.asked, batch.structure)
+    shift = intercepts[batch.groups] * (batch.groups > 0)[:, None]
+    judged = _entropy(output.logits + shift, batch.targets)
+    loss = judged @ torch.tensor([WEIGHTS[name] for name in JUDGEMENTS])
+    loss = loss + WEIGHTS["skill"] * _entropy(output.skills, batch.skills).mean()
+    for name, logits, known in (("task", output.tasks, batch.tasks), ("kind", output.kinds, batch.kinds)):
+        if bool((known >= 0).any()):
+            loss = loss + WEIGHTS[name] * F.cross_entropy(logits, known, ignore_index=-1)
+    if teacher is not None:
+        theirs, ours = teacher[batch.rows], output.embedding
+        loss = loss + WEIGHTS["embedding"] * F.mse_loss(ours @ ours.T, theirs @ theirs.T)
     return loss
+
+
+def _entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross entropy by column over the targets that are not NaN."""
+    known = ~torch.isnan(targets)
+    each = F.binary_cross_entropy_with_logits(logits, torch.where(known, targets, 0.5), reduction="none")
+    return (each * known).sum(0) / known.sum(0).clamp(min=1)
 
 
 def _rate(step: int, knobs: Knobs) -> float:

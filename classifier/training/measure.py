@@ -75,3 +75,59 @@ def reliability(
             p, a = (float(np.average(column[here], weights=weights[here])) for column in (predicted, actual))
             found.append((p, a, mass / float(weights.sum())))
     return found
+
+
+def recovered(scores: Vector, weak: Vector, strong: Vector) -> tuple[Vector, Vector]:
+    """Share of calls to strong and share of the gap recovered, both rising from 0 to 1; rows + 1 entries.
+
+    The prompts that score highest go to strong first. Raises `ValueError` where strong is no better than weak.
+    """
+    floor, ceiling = weak.mean(), strong.mean()
+    if ceiling <= floor:
+        raise ValueError("strong is no better than weak here")
+    order = np.argsort(-(scores + np.linspace(0, 1e-9, len(scores))), kind="stable")
+    gains = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / len(scores)
+    return np.arange(len(scores) + 1) / len(scores), gains / (ceiling - floor)
+
+
+def cpt(scores: Vector, weak: Vector, strong: Vector, target: float) -> float:
+    """CPT(target): the share of calls to strong at which `target` of the gap is recovered (RouteLLM's protocol)."""
+    share, found = recovered(scores, weak, strong)
+    cuts = np.rint(np.linspace(0, len(scores), 11)).astype(int)
+    return float(np.interp(target, found[cuts], share[cuts]))
+
+
+def calls_for(scores: Vector, weak: Vector, strong: Vector, quality: float) -> float:
+    """The smallest share of calls to strong that keeps `quality` (say .99) of strong's mean quality."""
+    share, found = recovered(scores, weak, strong)
+    reached = weak.mean() + found * (strong.mean() - weak.mean()) >= quality * strong.mean() - 1e-12
+    return float(share[int(np.argmax(reached))])
+
+
+def dollars_saved(scores: Vector, weak: Vector, strong: Vector, quality: float, price: float) -> float:
+    """The share of an all-strong bill that is saved at `quality`; `price` is a weak call's cost over a strong one's."""
+    return (1 - calls_for(scores, weak, strong, quality)) * (1 - price)
+
+
+def of_oracle(scores: Vector, weak: Vector, strong: Vector) -> float:
+    """How much of what an oracle gains over random routing is gained: 0 random, 1 oracle, below 0 worse than random."""
+
+    def area(ranking: Vector) -> float:
+        share, found = recovered(ranking, weak, strong)
+        return float(np.trapezoid(found, share)) - 0.5
+
+    return area(scores) / area(strong - weak)
+
+
+def auc(scores: Vector, chances: Vector) -> float:
+    """Area under the ROC curve where each row is positive with its chance: a row counts on both sides.
+
+    Raises `ValueError` where one side is empty.
+    """
+    positive, negative = chances.sum(), (1 - chances).sum()
+    if positive <= 0 or negative <= 0:
+        raise ValueError("one side is empty")
+    values, inverse = np.unique(scores, return_inverse=True)
+    ups, downs = (np.bincount(inverse, side, len(values)) for side in (chances, 1 - chances))
+    below = np.cumsum(downs) - downs
+    return float((ups * (below + downs / 2)).sum() / (positive * negative))

@@ -1,8 +1,9 @@
 """The network: the first layers of a BERT encoder, mean pooling, structure beside it, and small heads. In torch.
 
 Post-norm BERT (Devlin et al. 2019) as MiniLM (Wang et al. 2020) keeps it, written out because the export writes the
-same thirty nodes again (export.graph) and both should be readable side by side. Word embeddings are frozen: the rows
-of words that no training prompt holds must stay comparable with those that were seen.
+same nodes again (export.graph) and both should be readable side by side. Word embeddings are frozen: the rows of words
+that no training prompt holds must stay comparable with those that were seen. The heads are the ones of
+`classifier.heads`, which serve from numpy, so that they can be fitted anew without the encoder.
 """
 
 from dataclasses import dataclass
@@ -13,17 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classifier.features import MAX_TOKENS, STRUCTURE, TASKS
+from classifier.heads import EMBEDDING, JUDGEMENTS
+from classifier.training.labels import KINDS, SKILLS
 
-HEADS = ("difficulty", "gain", "need")
 EPSILON = 1e-12  # BERT's layer-norm epsilon
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a network; the defaults are MiniLM's width with two of its layers."""
+    """The sizes of a network; the defaults are MiniLM's width with one of its layers."""
 
     vocabulary: int
-    layers: int = 2
+    layers: int = 1
     width: int = 384
     heads: int = 12
     inner: int = 1536
@@ -34,9 +36,11 @@ class Shape:
 class Output(NamedTuple):
     """For a batch of B prompts."""
 
-    logits: Tensor  # (B, 3), in the order of HEADS
+    logits: Tensor  # (B, len(JUDGEMENTS))
     tasks: Tensor  # (B, len(TASKS))
-    embedding: Tensor  # (B, width), of length 1
+    embedding: Tensor  # (B, EMBEDDING), of length 1
+    skills: Tensor  # (B, len(SKILLS)); helps training only
+    kinds: Tensor  # (B, len(KINDS)); likewise
 
 
 class Layer(nn.Module):
@@ -63,7 +67,7 @@ class Layer(nn.Module):
 
 
 class Router(nn.Module):
-    """Token ids and structure in, three logits, a task and an embedding out."""
+    """Token ids and structure in; judgements, a task and an embedding out."""
 
     def __init__(self, shape: Shape) -> None:
         """Make a network of `shape` with random weights."""
@@ -74,17 +78,35 @@ class Router(nn.Module):
         self.positions = nn.Embedding(shape.positions, shape.width)
         self.norm = nn.LayerNorm(shape.width, EPSILON)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.trunk = nn.Linear(shape.width + len(STRUCTURE), shape.trunk)
         self.dropout = nn.Dropout(0.2)
-        self.judge = nn.Linear(shape.trunk, len(HEADS))
-        self.task = nn.Linear(shape.trunk, len(TASKS))
+        self.trunk = nn.Linear(shape.width + len(STRUCTURE), shape.trunk)
+        joined = shape.trunk + shape.width + len(STRUCTURE)
+        self.judge = nn.Linear(joined, len(JUDGEMENTS))
+        self.task = nn.Linear(joined, len(TASKS))
+        self.skill = nn.Linear(joined, len(SKILLS))
+        self.kind = nn.Linear(joined, len(KINDS))
+        self.embed = nn.Linear(shape.width, EMBEDDING, bias=False)
 
-    def forward(self, ids: Tensor, real: Tensor, structure: Tensor) -> Output:
-        """`ids` and `real` of shape (B, T), `structure` of shape (B, len(STRUCTURE))."""
+    def pool(self, ids: Tensor, real: Tensor, asked: Tensor) -> Tensor:
+        """(B, width): the mean over each row's first `asked` (B,) tokens; the others are looked at, not pooled."""
         x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])
         for layer in self.layers:
             x = layer(x, real)
-        weights = real.unsqueeze(-1).to(x.dtype)
-        pooled = (x * weights).sum(1) / weights.sum(1)
-        hidden = self.dropout(F.gelu(self.trunk(torch.cat([pooled, structure], 1))))
-        return Output(self.judge(hidden), self.task(hidden), F.normalize(pooled, dim=1))
+        weights = (torch.arange(ids.shape[1]) < asked[:, None]).unsqueeze(-1).to(x.dtype)
+        return (x * weights).sum(1) / weights.sum(1)
+
+    def head(self, pooled: Tensor, structure: Tensor) -> Output:
+        """What the heads say of pooled states (B, width) and structure (B, len(STRUCTURE))."""
+        seen = torch.cat([self.dropout(pooled), structure], 1)
+        joined = torch.cat([self.dropout(F.relu(self.trunk(seen))), seen], 1)
+        return Output(
+            self.judge(joined),
+            self.task(joined),
+            F.normalize(self.embed(pooled), dim=1),
+            self.skill(joined),
+            self.kind(joined),
+        )
+
+    def forward(self, ids: Tensor, real: Tensor, asked: Tensor, structure: Tensor) -> Output:
+        """`ids` and `real` of shape (B, T), `asked` (B,), `structure` (B, len(STRUCTURE))."""
+        return self.head(self.pool(ids, real, asked), structure)

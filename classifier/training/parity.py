@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
 from classifier import calibration, features
 from classifier.calibration import Calibration
 from classifier.encoder import Encoder
 from classifier.features import Prompt
-from classifier.training import measure
+from classifier.training import export, fit, measure
 from classifier.training.model import Router
 
 FP32_LOGIT = 1e-3  # largest difference of a logit, torch against fp32 ONNX
@@ -31,19 +30,16 @@ def compare(
 ) -> dict[str, Any]:
     """Torch against the fp32 and int8 `files` on `prompts`, one at a time as in serving."""
     fp32, int8 = (Encoder(path) for path in files)
+    heads = export.heads(model)
     logit_gap, p_torch, p_int8, cosine = [], [], [], []
-    for prompt in prompts:
-        ids, structure = features.token_ids(tokenizer, prompt.text), features.structure(prompt)
-        with torch.inference_mode():
-            output = model(
-                torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool), torch.from_numpy(structure)[None]
-            )
-        truth = output.logits[0].numpy()
-        small = int8(ids, structure)
-        logit_gap.append(float(np.abs(fp32(ids, structure).logits - truth).max()))
+    logits, _, embeddings = fit.run(model, tokenizer, prompts)
+    for prompt, truth, meaning in zip(prompts, logits, embeddings, strict=True):
+        ids, structure = features.token_ids(tokenizer, prompt), features.structure(prompt)
+        exact, small = (heads(encoder(*ids), structure) for encoder in (fp32, int8))
+        logit_gap.append(float(np.abs(exact.logits - truth).max()))
         p_torch.append(calibration.p_cheap(truth, fitted))
         p_int8.append(calibration.p_cheap(small.logits, fitted))
-        cosine.append(float(small.embedding @ output.embedding[0].numpy()))
+        cosine.append(float(small.embedding @ meaning))
     gaps = np.abs(np.array(p_torch) - np.array(p_int8))
     return {
         "prompts": len(prompts),

@@ -5,6 +5,7 @@ from tokenizers import Tokenizer
 
 from classifier import bench, features
 from classifier.bundle import DEFAULT_DIRECTORY, TOKENIZER
+from classifier.features import Prompt
 from classifier.predict import Predictor
 from tests.classifier.conftest import Tiny
 
@@ -14,7 +15,7 @@ def test_text_has_the_tokens_it_says(tokens: int) -> None:
     """A row's token count is what the shipped tokenizer really gives."""
     tokenizer = Tokenizer.from_file(str(DEFAULT_DIRECTORY / TOKENIZER))
 
-    assert tokens == len(features.token_ids(tokenizer, bench.text_of(tokens)))
+    assert tokens == len(features.token_ids(tokenizer, Prompt(bench.text_of(tokens)))[0])
 
 
 def test_rows_are_complete(tiny: Tiny) -> None:

@@ -1,13 +1,15 @@
 """A bundle is verified whole or refused with the file, the fault and the remedy."""
 
 import shutil
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from classifier import bundle
-from classifier.bundle import CARD, MANIFEST, MODEL, TOKENIZER, BundleError
+from classifier.bundle import CARD, FILES, HEADS, MANIFEST, MODEL, BundleError
 from tests.classifier.conftest import Tiny
 
 
@@ -27,7 +29,7 @@ def test_good_bundle_loads(tiny: Tiny) -> None:
     """Paths, manifest and identity of a whole bundle."""
     loaded = bundle.load(tiny.directory)
 
-    assert tiny.directory / MODEL == loaded.model
+    assert [tiny.directory / name for name in FILES] == [loaded.model, loaded.heads, loaded.tokenizer]
     assert tiny.manifest == loaded.manifest
     assert bundle.digest(tiny.manifest) == loaded.digest
 
@@ -41,7 +43,16 @@ def test_shipped_bundle_loads() -> None:
     assert size <= 12_000_000
 
 
-@pytest.mark.parametrize("name", [MODEL, TOKENIZER, MANIFEST])
+@pytest.mark.parametrize("name", [*FILES, MANIFEST, CARD])
+def test_what_serves_is_in_the_wheel(name: str) -> None:
+    """Every file of the shipped bundle is among those that the package carries: nothing is downloaded at run time."""
+    project = tomllib.loads((bundle.DEFAULT_DIRECTORY.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    carried = project["tool"]["setuptools"]["package-data"]["onnx_models"]
+
+    assert any(fnmatch(name, pattern) for pattern in carried)
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
 def test_missing_file_is_named(copied: Path, name: str) -> None:
     """A missing file is refused by name, with what to do about it."""
     (copied / name).unlink()
@@ -50,7 +61,7 @@ def test_missing_file_is_named(copied: Path, name: str) -> None:
         bundle.load(copied)
 
 
-@pytest.mark.parametrize("name", [MODEL, TOKENIZER])
+@pytest.mark.parametrize("name", FILES)
 def test_tampered_file_is_named(copied: Path, name: str) -> None:
     """One byte more, and the bundle does not load."""
     with (copied / name).open("ab") as file:
@@ -60,11 +71,13 @@ def test_tampered_file_is_named(copied: Path, name: str) -> None:
         bundle.load(copied)
 
 
-def test_file_missing_from_manifest_is_named(copied: Path) -> None:
-    """A manifest that does not list a file vouches for nothing."""
-    rewrite(copied, files={})
+@pytest.mark.parametrize("name", FILES)
+def test_file_missing_from_manifest_is_named(copied: Path, name: str) -> None:
+    """A manifest that does not list a file does not vouch for it."""
+    listed = bundle.read_manifest(copied).files
+    rewrite(copied, files={other: listed[other] for other in FILES if other != name})
 
-    with pytest.raises(BundleError, match=f"{MODEL}: is not listed"):
+    with pytest.raises(BundleError, match=f"{name}: is not listed"):
         bundle.load(copied)
 
 
@@ -93,13 +106,17 @@ def test_broken_manifest_is_named(copied: Path) -> None:
 
 
 def test_digest_follows_verdicts_only(tiny: Tiny) -> None:
-    """New figures leave the identity alone, a new calibration does not."""
-    measured = msgspec.structs.replace(tiny.manifest, metrics={"new": 1})
-    shifted = msgspec.structs.replace(tiny.manifest.calibration, bias=9.0)
-    recalibrated = msgspec.structs.replace(tiny.manifest, calibration=shifted)
+    """New figures leave the identity alone; a new calibration, other ranks in the score and other heads do not."""
+    identity = bundle.digest(tiny.manifest)
+    fitted, replace = tiny.manifest.calibration, msgspec.structs.replace
 
-    assert bundle.digest(tiny.manifest) == bundle.digest(measured)
-    assert bundle.digest(tiny.manifest) != bundle.digest(recalibrated)
+    assert identity == bundle.digest(replace(tiny.manifest, metrics={"new": 1}, provenance={}))
+    for changed in (
+        replace(tiny.manifest, calibration=replace(fitted, bias=9.0)),
+        replace(tiny.manifest, calibration=replace(fitted, ranks=(0.0, 0.0, 1.0))),
+        replace(tiny.manifest, files={**tiny.manifest.files, HEADS: "0" * 64}),
+    ):
+        assert identity != bundle.digest(changed)
 
 
 def test_manifest_survives_writing(tiny: Tiny, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Logits to probabilities."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,6 +37,30 @@ def test_harder_is_higher_and_less_cheap(head: int) -> None:
 
     assert calibration.score(easy, FITTED) < calibration.score(hard, FITTED)
     assert calibration.p_cheap(easy, FITTED) > calibration.p_cheap(hard, FITTED)
+
+
+@pytest.mark.parametrize("head", [0, 1, 2])
+def test_ranks_choose_the_heads_of_the_score(head: int) -> None:
+    """A score of one head alone follows that head and no other; p_cheap does not ask for ranks."""
+    ranks = (float(head == 0), float(head == 1), float(head == 2))
+    alone = msgspec.structs.replace(FITTED, ranks=ranks)
+    plain, moved, other = logits(0, 0, 0), logits(0, 0, 0), logits(1, 1, 1)
+    moved[head], other[head] = 1, 0
+
+    assert calibration.score(plain, alone) < calibration.score(moved, alone)
+    assert calibration.score(plain, alone) == calibration.score(other, alone)
+    assert calibration.p_cheap(moved, alone) == calibration.p_cheap(moved, FITTED)
+
+
+def test_ranks_are_even_where_nothing_is_said() -> None:
+    """Without ranks every head counts alike, whatever its scale."""
+    scores = []
+    for head, (mean, scale) in enumerate(zip(FITTED.means, FITTED.scales, strict=True)):
+        moved = logits(*FITTED.means)
+        moved[head] = mean + scale
+        scores.append(calibration.score(moved, FITTED))
+
+    assert scores == pytest.approx([calibration.sigmoid(1 / 3)] * 3)
 
 
 @given(st.floats(allow_nan=False))

@@ -6,20 +6,28 @@ import numpy as np
 
 from classifier.bundle import MODEL
 from classifier.encoder import Encoder
-from classifier.features import STRUCTURE, TASKS
 from tests.classifier.conftest import Tiny
 
 
-def test_shapes(tiny: Tiny) -> None:
-    """Three logits, one logit a task, an embedding of length one; any number of tokens."""
+def test_shape(tiny: Tiny) -> None:
+    """One state of the network's width, for any number of tokens."""
     encoder = Encoder(tiny.directory / MODEL)
     for tokens in (2, 3, 128):
-        encoding = encoder(list(range(tokens)), np.zeros(len(STRUCTURE), np.float32))
+        pooled = encoder(list(range(tokens)), tokens)
 
-        assert encoding.logits.shape == (3,)
-        assert (len(TASKS),) == encoding.tasks.shape
-        assert (tiny.model.shape.width,) == encoding.embedding.shape
-        assert abs(1 - float(np.linalg.norm(encoding.embedding))) < 1e-5
+        assert (tiny.model.shape.width,) == pooled.shape
+        assert np.float32 == pooled.dtype
+
+
+def test_only_what_is_asked_is_pooled(tiny: Tiny) -> None:
+    """Of the ids only the first `asked` are in the mean; the others are looked at by these."""
+    encoder = Encoder(tiny.directory / MODEL)
+    alone, beside = encoder([1, 5, 6], 3), encoder([1, 5, 6, 7, 8], 3)
+    first = encoder([1, 5, 6, 7, 8], 1)
+
+    assert not np.allclose(alone, beside)
+    assert not np.allclose(first, beside)
+    assert not np.allclose(encoder([1, 5, 6, 7, 8], 5), beside)
 
 
 def test_it_does_not_spin(tiny: Tiny) -> None:
@@ -33,10 +41,9 @@ def test_it_does_not_spin(tiny: Tiny) -> None:
 def test_one_session_serves_many_threads(tiny: Tiny) -> None:
     """The same input gives the same bits from any thread."""
     encoder = Encoder(tiny.directory / MODEL)
-    structure = np.linspace(0, 1, len(STRUCTURE), dtype=np.float32)
-    alone = encoder([1, 5, 6, 7], structure).logits.tolist()
+    alone = encoder([1, 5, 6, 7], 3).tolist()
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: encoder([1, 5, 6, 7], structure).logits.tolist(), range(64)))
+        found = list(pool.map(lambda _: encoder([1, 5, 6, 7], 3).tolist(), range(64)))
 
     assert [alone] * 64 == found
 

@@ -1,30 +1,26 @@
 """torch = fp32 ONNX = int8, within stated bounds: on a network trained here, and as measured for the shipped one."""
 
 import numpy as np
-import torch
 
-from classifier import bundle, calibration, features
+from classifier import bundle, calibration
 from classifier.features import Prompt
 from classifier.predict import Predictor
-from classifier.training import parity
+from classifier.training import fit, parity
 from tests.classifier.conftest import Tiny
 
-TEXTS = ("hello", "prove that the river converges", "write code " * 60, "", "7 x 8 = ?")
+PROMPTS = [
+    *map(Prompt, ("hello", "prove that the river converges", "write code " * 60, "", "7 x 8 = ?")),
+    Prompt("and that?", before="write code / hello river", turns=3, tools=2, results=1, system=900),
+    Prompt("write code " * 60, before="prove that " * 30, turns=2),
+]
 
 
 def test_trained_network_and_its_bundle_agree(tiny: Tiny) -> None:
     """What the bundle serves is what was trained: p_cheap within the int8 bound for every prompt."""
     predictor = Predictor.load(tiny.directory)
-    for text in TEXTS:
-        prompt = Prompt(text)
-        ids = features.token_ids(tiny.tokenizer, text)
-        with torch.inference_mode():
-            output = tiny.model(
-                torch.tensor([ids]),
-                torch.ones(1, len(ids), dtype=torch.bool),
-                torch.from_numpy(features.structure(prompt))[None],
-            )
-        trained = calibration.p_cheap(output.logits[0].numpy(), tiny.manifest.calibration)
+    logits = fit.judge(tiny.model, tiny.tokenizer, PROMPTS)
+    for prompt, row in zip(PROMPTS, logits, strict=True):
+        trained = calibration.p_cheap(row, tiny.manifest.calibration)
 
         assert abs(trained - predictor.predict(prompt).p_cheap) <= parity.INT8_P_CHEAP
 

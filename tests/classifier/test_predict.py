@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifier import bundle
-from classifier.bundle import MODEL, TOKENIZER, BundleError
+from classifier import bundle, calibration
+from classifier.bundle import FILES, HEADS, MODEL, TOKENIZER, BundleError
 from classifier.predict import TASKS, Prediction, Predictor, Prompt
 from tests.classifier.conftest import Tiny
 
@@ -18,6 +18,7 @@ PROMPTS = [
     Prompt(""),
     Prompt("prove that the river converges " * 40, turns=3),
     Prompt("write code: def f(x): return x == 1", tools=2, images=1),
+    Prompt("and now?", before="write code / hello river", turns=2, results=3, system=4000),
     Prompt("hello " * 100_000 + "prove"),
 ]
 
@@ -33,7 +34,7 @@ def values(prediction: Prediction) -> tuple[float, float, str, bytes]:
     return prediction.score, prediction.p_cheap, prediction.task, prediction.embedding.tobytes()
 
 
-@pytest.mark.parametrize("prompt", PROMPTS, ids=["word", "empty", "long", "structured", "600 kB"])
+@pytest.mark.parametrize("prompt", PROMPTS, ids=["word", "empty", "long", "structured", "in a conversation", "600 kB"])
 def test_verdict_is_in_range(predictor: Predictor, prompt: Prompt) -> None:
     """Any prompt gets two probabilities, a known task and an embedding of length one."""
     prediction = predictor.predict(prompt)
@@ -42,6 +43,27 @@ def test_verdict_is_in_range(predictor: Predictor, prompt: Prompt) -> None:
     assert 0 <= prediction.p_cheap <= 1
     assert prediction.task in TASKS
     assert pytest.approx(float(np.linalg.norm(prediction.embedding)), abs=1e-5) == 1
+
+
+def test_what_came_before_is_looked_at(predictor: Predictor) -> None:
+    """The same words after other words are another prompt."""
+    after, other = (predictor.predict(Prompt("hello", before=before)) for before in ("write code", "the river"))
+
+    assert values(after) != values(other)
+
+
+def test_heads_and_calibration_are_at_hand(predictor: Predictor, tiny: Tiny) -> None:
+    """What `states` gives is what the heads judge: with the calibration it is the verdict."""
+    for prompt in PROMPTS:
+        pooled, structure = predictor.states(prompt)
+        said = predictor.heads(pooled, structure)
+        verdict = predictor.predict(prompt)
+
+        assert (tiny.model.shape.width,) == pooled.shape
+        assert calibration.p_cheap(said.logits, predictor.calibration) == verdict.p_cheap
+        assert calibration.score(said.logits, predictor.calibration) == verdict.score
+        assert TASKS[int(said.tasks.argmax())] == verdict.task
+    assert tiny.manifest.calibration == predictor.calibration
 
 
 def test_many_is_one_after_another(predictor: Predictor) -> None:
@@ -67,16 +89,29 @@ def test_identity_and_threshold_come_from_the_bundle(predictor: Predictor, tiny:
     assert f"<Predictor {predictor.digest} cheap from {predictor.default_threshold:.2f}>" == repr(predictor)
 
 
-@pytest.mark.parametrize(("name", "fault"), [(MODEL, "cannot be run here"), (TOKENIZER, "is not a tokenizer")])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [(MODEL, "cannot be run here"), (HEADS, "does not hold the heads"), (TOKENIZER, "is not a tokenizer")],
+)
 def test_unusable_file_is_named(tiny: Tiny, tmp_path: Path, name: str, fault: str) -> None:
     """A file that verifies and still cannot be used is refused by name."""
     broken = tmp_path / name
     broken.write_bytes(b"{}")
-    files = {MODEL: tiny.directory / MODEL, TOKENIZER: tiny.directory / TOKENIZER, name: broken}
-    loaded = bundle.Bundle(files[MODEL], files[TOKENIZER], tiny.manifest, "0")
+    files = {file: tiny.directory / file for file in FILES} | {name: broken}
+    loaded = bundle.Bundle(files[MODEL], files[HEADS], files[TOKENIZER], tiny.manifest, "0")
 
     with pytest.raises(BundleError, match=f"{name}: {fault}.*make train"):
         Predictor(loaded)
+
+
+def test_heads_of_another_network_are_refused(tiny: Tiny, predictor: Predictor, tmp_path: Path) -> None:
+    """Heads that were made for another width are a fault of the bundle, not a traceback at the first prompt."""
+    heads = predictor.heads
+    heads._replace(trunk=heads.trunk[:, 1:]).save(tmp_path / HEADS)
+    model, tokenizer = tiny.directory / MODEL, tiny.directory / TOKENIZER
+
+    with pytest.raises(BundleError, match=r"heads\.npy"):
+        Predictor(bundle.Bundle(model, tmp_path / HEADS, tokenizer, tiny.manifest, "0"))
 
 
 def test_missing_bundle_is_refused(tmp_path: Path) -> None:
@@ -85,17 +120,19 @@ def test_missing_bundle_is_refused(tmp_path: Path) -> None:
         Predictor.load(tmp_path)
 
 
-def test_works_without_torch() -> None:
+def test_works_without_torch(tiny: Tiny) -> None:
     """Neither importing nor predicting touches torch, transformers, onnx or sklearn: the run-time install has none."""
     code = """
 import sys
-for name in ("torch", "transformers", "onnx", "sklearn", "safetensors"):
+from pathlib import Path
+for name in ("torch", "transformers", "onnx", "sklearn", "scipy", "matplotlib", "safetensors"):
     sys.modules[name] = None
 from classifier.predict import Predictor, Prompt
-print(Predictor.load().predict(Prompt("hello")).task)
+print(Predictor.load(Path(sys.argv[1])).predict(Prompt("hello")).task)
 """
     root = Path(bundle.__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tiny.directory)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
     assert done.stderr == ""
     assert done.stdout.strip() in TASKS

@@ -61,7 +61,7 @@ def shipped() -> Predictor:
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Starts]:
     """Start gateways of a configuration; they are closed after the test."""
     predictor, started = shipped(), list[Running]()
-    monkeypatch.setattr(Predictor, "load", lambda: predictor)
+    monkeypatch.setattr(Predictor, "load", lambda _: predictor)
 
     async def start(text: str) -> Running:
         """Start one."""

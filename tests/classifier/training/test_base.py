@@ -61,6 +61,15 @@ def test_strongest_units_are_kept(base_weights: Path) -> None:
     assert torch.allclose(kept.sort(descending=True).values, strength[:48])
 
 
+def test_fresh_heads_come_from_the_seed(base_weights: Path) -> None:
+    """The same seed draws the same heads, another one others; the base's own weights are the same for all."""
+    one, again, other = (base.load_base(base_weights, 1, 140, 48, seed)[0] for seed in (1, 1, 2))
+
+    assert torch.equal(one.judge.weight, again.judge.weight)
+    assert not torch.equal(one.judge.weight, other.judge.weight)
+    assert torch.equal(one.words.weight, other.words.weight)
+
+
 def test_given_directory_wins(tmp_path: Path) -> None:
     """`--base` is taken as it is."""
     assert base.base_directory(tmp_path) == tmp_path

@@ -83,3 +83,73 @@ def test_reliability_skips_empty_bins() -> None:
     lines = measure.reliability(vector(0.05, 0.06, 1.0), vector(0, 1, 1))
 
     assert [(round(p, 3), a, round(s, 3)) for p, a, s in lines] == [(0.055, 0.5, 0.667), (1.0, 1.0, 0.333)]
+
+
+# Strong is right on all ten, weak is wrong on those scored 10, 9, 8 and 2: .6 and 1. Going down, a call at a time, the
+# gap is recovered by 1/4 at the first, second, third and ninth call.
+TEN = np.arange(1.0, 11.0)
+WRONG_AT = vector(1, 0, 1, 1, 1, 1, 1, 0, 0, 0)
+TENTHS = [0, 0.25, 0.5, *[0.75] * 6, 1, 1]
+
+
+def test_recovered() -> None:
+    """Share of calls and share of the gap, from nothing to all of it; the highest scores go first."""
+    share, found = measure.recovered(TEN, WRONG_AT, np.ones(10))
+
+    assert share == pytest.approx(np.linspace(0, 1, 11))
+    assert found == pytest.approx(TENTHS)
+
+
+def test_recovering_needs_a_gap() -> None:
+    """Where strong is no better there is nothing to recover."""
+    with pytest.raises(ValueError, match="no better"):
+        measure.recovered(TEN, np.ones(10), WRONG_AT)
+
+
+def test_apgr_by_hand() -> None:
+    """The area under the tenths."""
+    assert measure.apgr(TEN, WRONG_AT, np.ones(10)) == pytest.approx(np.trapezoid(TENTHS, dx=0.1)) == 0.675
+
+
+@pytest.mark.parametrize(("target", "share"), [(0.2, 0.08), (0.25, 0.1), (0.5, 0.2), (0.8, 0.82)])
+def test_cpt(target: float, share: float) -> None:
+    """The share of calls at which the target is met, interpolated between the tenths."""
+    assert measure.cpt(TEN, WRONG_AT, np.ones(10), target) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("quality", "share"), [(0.6, 0.0), (0.7, 0.1), (0.9, 0.3), (0.91, 0.9), (1.0, 0.9)])
+def test_calls_for_a_quality(quality: float, share: float) -> None:
+    """The first call at which that much of strong's quality is kept."""
+    assert measure.calls_for(TEN, WRONG_AT, np.ones(10), quality) == pytest.approx(share)
+
+
+def test_dollars_saved() -> None:
+    """Three calls in ten to strong, seven at a tenth of its price: .63 of the bill is saved."""
+    assert measure.dollars_saved(TEN, WRONG_AT, np.ones(10), 0.9, price=0.1) == pytest.approx(0.63)
+    assert measure.dollars_saved(TEN, WRONG_AT, np.ones(10), 0.5, price=0.0) == pytest.approx(1)
+
+
+def test_of_oracle() -> None:
+    """One for the oracle's order, nothing for random, below nothing for the reverse."""
+    rng = np.random.default_rng(0)
+    random = np.mean([measure.of_oracle(rng.random(100), WEAK, STRONG) for _ in range(200)])
+
+    assert measure.of_oracle(1 - WEAK, WEAK, STRONG) == pytest.approx(1)
+    assert measure.of_oracle(WEAK, WEAK, STRONG) == pytest.approx(-1)
+    assert random == pytest.approx(0, abs=0.03)
+
+
+def test_auc() -> None:
+    """Pairs in the right order; a tie is half a pair; a chance counts on both sides."""
+    assert measure.auc(vector(1, 2, 3, 4), vector(0, 0, 1, 1)) == 1
+    assert measure.auc(vector(4, 3, 2, 1), vector(0, 0, 1, 1)) == 0
+    assert measure.auc(vector(1, 2, 2, 3), vector(0, 1, 0, 1)) == pytest.approx(3.5 / 4)
+    assert measure.auc(vector(1, 2), vector(0.5, 0.5)) == pytest.approx(0.5)
+    assert measure.auc(vector(1, 2), vector(0.25, 0.75)) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("chances", [np.zeros(3), np.ones(3)])
+def test_auc_needs_both_sides(chances: np.ndarray) -> None:
+    """With one side empty there are no pairs."""
+    with pytest.raises(ValueError, match="one side is empty"):
+        measure.auc(vector(1, 2, 3), chances)

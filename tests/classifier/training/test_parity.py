@@ -10,7 +10,7 @@ from classifier.training import export, parity
 from classifier.training.model import Router
 from tests.classifier.conftest import Tiny
 
-PROMPTS = [Prompt("hello"), Prompt("prove that"), Prompt("write code for the river")]
+PROMPTS = [Prompt("hello"), Prompt("prove that"), Prompt("write code for it", before="hello / the river", turns=2)]
 GOOD = {
     "fp32_logit_max": 1e-6,
     "int8_p_cheap_max": 0.01,
