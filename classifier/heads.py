@@ -26,7 +26,9 @@ class Says(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """Weights and biases; D is the encoder's width, S the number of structural features, H = trunk + D + S."""
+    """Weights and biases; D is the width of a pooled state, W of the mean it begins with, S the number of structural
+    features, H = trunk + D + S.
+    """
 
     trunk: Floats  # (trunk, D + S)
     trunk_bias: Floats
@@ -34,7 +36,7 @@ class Heads(NamedTuple):
     judge_bias: Floats
     task: Floats  # (len(TASKS), H)
     task_bias: Floats
-    embed: Floats  # (EMBEDDING, D)
+    embed: Floats  # (EMBEDDING, W)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -61,7 +63,7 @@ class Heads(NamedTuple):
     def __call__(self, pooled: Floats, structure: Floats) -> Says:
         """Judge one prompt."""
         joined = self.joined(pooled, structure)
-        meaning = self.embed @ pooled
+        meaning = self.embed @ pooled[: self.embed.shape[1]]
         return Says(
             self.judge @ joined + self.judge_bias,
             self.task @ joined + self.task_bias,

@@ -184,11 +184,12 @@ def robust(examples: Sequence[Example], predictor: Predictor) -> list[Row]:
     return found
 
 
-def embedding(examples: Sequence[Example], predictor: Predictor, texts: teacher.Teacher) -> Row:
+def embedding(examples: Sequence[Example], predictor: Predictor, whole: teacher.Teacher) -> Row:
     """How far the embedding sees the similarities that the whole of MiniLM sees, over pairs of held-out rows."""
     rows = [example for example in examples if example.own and example.held_out][:500]
-    ours = np.stack([said.embedding for said in predictor.predict_many([example.prompt for example in rows])])
-    theirs = texts([example.text for example in rows])
+    prompts = [example.prompt for example in rows]
+    ours = np.stack([said.embedding for said in predictor.predict_many(prompts)])
+    theirs = whole.meaning(prompts)
     upper = np.triu_indices(len(rows), 1)
     near = [(a @ a.T - 2 * np.eye(len(rows))).argmax(1) for a in (ours, theirs)]
     return {

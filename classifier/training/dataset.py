@@ -4,7 +4,7 @@ Two kinds of files, described in `data/README.md`: *outcomes*, a directory in wh
 on it, and *our own set*, prompts written and judged for this project. An example's targets, each present or not:
 
     difficulty  1 - w: the chance that a cheap model fails; w and s are the mean outcomes of a tier, because two models
-                of one tier agree at r = .26-.49 only; in our own set the judged chance
+                of one tier agree at r = .26-.49 only; in our own set the judged chance, readers on one scale
     gain        s (1 - w): cheap fails and premium does not
     need        1 - p_cheap. The same number as gain, but on one scale for all sources
     task, skills, kind    what is asked for, what it takes, what sort of turn it is
@@ -26,11 +26,12 @@ import orjson
 
 from classifier.conversation import Message, read
 from classifier.features import TASKS, Prompt
-from classifier.training import perturb
+from classifier.training import perturb, readers
 from classifier.training.labels import KINDS, SKILLS
 
 OWN = Path(__file__).with_name("data")
 OWN_FILES = ("definite.jsonl", "chat.jsonl")
+SECOND = "second.jsonl"
 
 # Share of a batch by group, relative to each other. By rows the exams would drown the rest; too many short commands,
 # and "short" means "easy".
@@ -85,7 +86,6 @@ class Example:
     need: float | None = None
     weak: float | None = None  # tier means, for the boards
     strong: float | None = None
-    turns: tuple[str, ...] = ()  # a conversation's user turns, any of which may be read
     trainable: bool = True  # false: evaluation only (share-alike)
     area: str = ""
 
@@ -122,7 +122,7 @@ class Example:
 
 def load(outcomes: Path | None, own: Path = OWN) -> list[Example]:
     """Every usable example of our own set and, if there is one, of a directory of outcomes. Raises `OSError`."""
-    found = [_judged(row, name) for name in OWN_FILES for row in rows(own / name)]
+    found = judged(own)
     if outcomes is not None:
         tiers = orjson.loads((outcomes / "tiers.json").read_bytes())
         present = {path.name.removesuffix(".jsonl.gz") for path in outcomes.glob("*.jsonl.gz")}
@@ -133,23 +133,31 @@ def load(outcomes: Path | None, own: Path = OWN) -> list[Example]:
     return found
 
 
+def judged(own: Path) -> list[Example]:
+    """Every row of our own set in the order of its files, labels on one scale (readers.py). Raises `OSError`."""
+    parts = [(name, row) for name in OWN_FILES for row in rows(own / name)]
+    second = rows(own / SECOND) if (own / SECOND).exists() else []
+    labels = readers.agreed([row for _, row in parts], second)
+    return [_judged(row, name, *label) for (name, row), label in zip(parts, labels, strict=True)]
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     """The rows of one JSON Lines file, gzipped if its name says so."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
         return [orjson.loads(line) for line in lines]
 
 
-def _judged(row: dict[str, Any], file: str) -> Example:
+def _judged(row: dict[str, Any], file: str, fails: float, rescue: float) -> Example:
     """A row of our own set."""
     messages = [Message(*pair) for pair in row["messages"]] if "messages" in row else [Message("user", row["prompt"])]
-    gain = row["fails"] * row["rescue"]
+    gain = fails * rescue
     return Example(
         f"own:{file.removesuffix('.jsonl')}",
         read(messages),
         TASKS.index(row["task"]),
         KINDS.index(row.get("kind", "first")),
         frozenset(map(SKILLS.index, row["skills"])),
-        difficulty=row["fails"],
+        difficulty=fails,
         gain=gain,
         need=gain,
         area=row["area"],
@@ -217,7 +225,7 @@ def _math_levels(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
 
 def _unlabelled(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
     """Real prompts without an outcome: they keep the embedding honest."""
-    return Example(row["source"], read([Message("user", row["prompt"])]), turns=tuple(row.get("turns", ())))
+    return Example(row["source"], read([Message("user", row["prompt"])]))
 
 
 def _clinc(row: dict[str, Any], _: dict[str, list[str]]) -> Example:
@@ -241,8 +249,9 @@ READERS: dict[str, Callable[[dict[str, Any], dict[str, list[str]]], Example | No
 class Augment:
     """Readings of examples as other people would have sent them: the target stays, the form does not.
 
-    Options and fixed instructions come off every other time; phrases, case and slips come on; turns, tools and
-    instructions are added at random to prompts that stand alone, because no outcome here was measured with them.
+    Options and fixed instructions come off every other time. Then half of the readings stay as they are; the others get
+    phrases, case and slips, and turns, tools and instructions at random where a prompt stands alone, because no outcome
+    here was measured with them.
     """
 
     def __init__(self, examples: Sequence[Example], rng: random.Random) -> None:
@@ -254,8 +263,10 @@ class Augment:
     def __call__(self, example: Example) -> Prompt:
         """One reading of an example."""
         rng, prompt = self._rng, example.prompt
-        text = rng.choice(example.turns) if example.turns else unwrapped(example, rng)
-        for chance in (0.5, 0.2):
+        text = unwrapped(example, rng)
+        if rng.random() < 0.5:
+            return said(prompt, text)
+        for chance in (0.9, 0.3):
             if rng.random() < chance:
                 text = rng.choice(self._changes)(text, rng)
         if rng.random() < 0.2:

@@ -29,6 +29,7 @@ from classifier.training.model import EPSILON, Router
 OPSET = 17
 REDUCE_RANGE = True
 MICROSOFT = "com.microsoft"
+LOOK = "look.product"
 Weights = dict[str, npt.NDArray[Any]]
 
 
@@ -72,20 +73,20 @@ def write_onnx(model: Router, path: Path, *, int8: bool) -> None:
             op_types_to_quantize=["MatMul", "Attention"],
             per_channel=True,
             reduce_range=REDUCE_RANGE,
+            nodes_to_exclude=[LOOK],  # two columns: nothing to gain
             weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": TensorProto.FLOAT},  # it cannot infer through fused nodes
         )
 
 
 def graph(model: Router, *, int8_words: bool) -> Any:
-    """The encoder as an ONNX model: ids (1, T) int64 and asked (1,) int64 in, pooled (1, width) out."""
+    """The encoder as an ONNX model: ids (1, T) int64 and asked (1,) int64 in, pooled states (1, any) out."""
     weights: Weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     g = Graph()
     x = _embed(g, weights, int8_words=int8_words)
     for index in range(model.shape.layers):
         x = _layer(g, {k.removeprefix(f"layers.{index}."): v for k, v in weights.items()}, x, index, model.shape.heads)
-    asked = g.node("Slice", [x, "zero", "asked", g.weight("one", np.array([1], np.int64))], "asked.states")
-    g.node("ReduceMean", [asked], "pooled", axes=[1], keepdims=0)
+    _pool(g, weights, x)
     float32, int64 = TensorProto.FLOAT, TensorProto.INT64
     made = helper.make_graph(
         g.nodes,
@@ -94,7 +95,7 @@ def graph(model: Router, *, int8_words: bool) -> Any:
             helper.make_tensor_value_info("ids", int64, [1, "tokens"]),
             helper.make_tensor_value_info("asked", int64, [1]),
         ],
-        [helper.make_tensor_value_info("pooled", float32, [1, model.shape.width])],
+        [helper.make_tensor_value_info("pooled", float32, [1, model.shape.width * (1 + model.shape.looks)])],
         g.weights,
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
@@ -142,6 +143,17 @@ def _embed(g: Graph, weights: Weights, *, int8_words: bool) -> str:
     summed = g.node("Add", [words, places], "summed")
     scale, bias = g.weight("norm.weight", weights["norm.weight"]), g.weight("norm.bias", weights["norm.bias"])
     return g.node("LayerNormalization", [summed, scale, bias], "embedded", epsilon=EPSILON)
+
+
+def _pool(g: Graph, weights: Weights, x: str) -> None:
+    """Means over the tokens that are asked, the even one and those of the looks, side by side: "pooled"."""
+    asked = g.node("Slice", [x, "zero", "asked", g.weight("one", np.array([1], np.int64))], "asked.states")
+    even = g.node("ReduceMean", [asked], "even", axes=[1], keepdims=1)
+    product = g.node("MatMul", [asked, g.weight("look.weight", weights["look.weight"].T)], LOOK)
+    scores = g.node("Add", [product, g.weight("look.bias", weights["look.bias"])], "look.scores")
+    looks = g.node("Transpose", [g.node("Softmax", [scores], "look.shares", axis=1)], "looks", perm=[0, 2, 1])
+    found = g.node("Concat", [even, g.node("MatMul", [looks, asked], "looked")], "means", axis=1)
+    g.node("Flatten", [found], "pooled")
 
 
 def _layer(g: Graph, weights: Weights, x: str, index: int, heads: int) -> str:

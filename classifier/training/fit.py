@@ -3,8 +3,9 @@
 Heads and their targets: `need` learns 1 - p_cheap on the scale of our own set; every file of outcomes has intercepts of
 its own in all three judgements that are thrown away afterwards, or "looks like competition maths" would be the first
 thing learnt, and it is worthless on new traffic. All targets are soft (tier means, judged chances), the loss is cross
-entropy. The embedding learns the similarities that the whole of MiniLM sees between the prompts of a batch (relational
-distillation, Park et al. 2019), of the texts before they were changed: so it learns to disregard the changes too.
+entropy. A teacher (teacher.py) that sees more than a small network can says what it thinks of every row, too; the
+embedding learns the similarities that it sees between the prompts of a batch (relational distillation, Park et al.
+2019). All of it of the texts before they were changed: so the network learns to disregard the changes.
 """
 
 import math
@@ -28,11 +29,11 @@ from classifier.features import Prompt
 from classifier.heads import JUDGEMENTS
 from classifier.training.dataset import OTHER_SHARE, SHARES, Augment, Example
 from classifier.training.labels import SKILLS
-from classifier.training.model import Router
+from classifier.training.model import Output, Router
+from classifier.training.teacher import Floats, Taught
 
-Floats = npt.NDArray[np.float32]
-
-WEIGHTS = {"difficulty": 0.5, "gain": 0.5, "need": 1.0, "task": 0.4, "skill": 2.0, "kind": 0.1, "embedding": 3.0}
+WEIGHTS = {"difficulty": 0.5, "gain": 0.5, "need": 1.0, "task": 0.4, "skill": 1.0, "kind": 0.1, "embedding": 3.0}
+TAUGHT = {"judged": 1.0, "tasks": 1.0}  # the teacher's word, beside the labels' as above
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,20 @@ class Batch:
     kinds: Tensor
     skills: Tensor  # (B, len(SKILLS)); NaN where unknown
     groups: Tensor  # index of the intercept, 0 for our own set
-    rows: Tensor  # index of the example
+    rows: list[int]  # index of the example
 
 
 def fit(
-    model: Router, tokenizer: Tokenizer, examples: Sequence[Example], knobs: Knobs, teacher: Floats | None = None
+    model: Router, tokenizer: Tokenizer, examples: Sequence[Example], knobs: Knobs, taught: Taught | None = None
 ) -> None:
     """Train `model` in place on `examples`, balanced over their groups.
 
-    `teacher` holds a unit vector for each example, (len(examples), any); without it the embedding is not trained.
+    `taught` is what the teacher says of each example; without it the embedding is not trained.
     """
     torch.manual_seed(knobs.seed)
     groups = ["", *sorted({example.group for example in examples if not example.own})]
     intercepts = nn.Parameter(torch.zeros(len(groups), len(JUDGEMENTS)))
-    heads = (model.trunk, model.judge, model.task, model.skill, model.kind, model.embed)
+    heads = (model.look, model.trunk, model.judge, model.task, model.skill, model.kind, model.embed)
     fresh = [parameter for head in heads for parameter in head.parameters()]
     known = {id(parameter) for parameter in fresh}
     encoder = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
@@ -83,11 +84,13 @@ def fit(
         weight_decay=knobs.decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, knobs))
-    meant = None if teacher is None else torch.from_numpy(teacher)
     model.train()
     began, recent = time.monotonic(), 0.0
     for step, batch in zip(range(knobs.steps), batches(examples, groups, tokenizer, knobs), strict=False):
-        loss = _loss(model, batch, intercepts, meant)
+        output = model(batch.ids, batch.real, batch.asked, batch.structure)
+        loss = _loss(output, batch, intercepts)
+        if taught is not None:
+            loss = loss + _distance(output, taught.of(batch.rows))
         loss.backward()
         nn.utils.clip_grad_norm_([*encoder, *fresh], 1.0)
         optimizer.step()
@@ -118,7 +121,7 @@ def batches(examples: Sequence[Example], groups: Sequence[str], tokenizer: Token
         rng.shuffle(chunks)
         for chunk in chunks:
             inputs = _inputs([ids[i] for i in chunk], [prompts[i] for i in chunk])
-            yield Batch(*inputs, *_targets([(drawn[i], examples[drawn[i]]) for i in chunk], groups))
+            yield Batch(*inputs, *_targets([examples[drawn[i]] for i in chunk], groups), [drawn[i] for i in chunk])
 
 
 def judge(model: Router, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> Floats:
@@ -189,22 +192,20 @@ def _inputs(ids: Sequence[tuple[list[int], int]], prompts: Sequence[Prompt]) -> 
     )
 
 
-def _targets(chosen: Sequence[tuple[int, Example]], groups: Sequence[str]) -> tuple[Tensor, ...]:
-    """What is known of examples, in the order of `Batch`'s last fields."""
+def _targets(chosen: Sequence[Example], groups: Sequence[str]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What is known of examples, in the order of `Batch`."""
     unknown = [math.nan] * len(SKILLS)
     return (
-        torch.tensor([[_nan(e.difficulty), _nan(e.gain), _nan(e.need)] for _, e in chosen]),
-        torch.tensor([e.task for _, e in chosen]),
-        torch.tensor([e.kind for _, e in chosen]),
-        torch.tensor([[float(s in e.skills) for s in range(len(SKILLS))] if e.skills else unknown for _, e in chosen]),
-        torch.tensor([0 if e.own else groups.index(e.group) for _, e in chosen]),
-        torch.tensor([index for index, _ in chosen]),
+        torch.tensor([[_nan(e.difficulty), _nan(e.gain), _nan(e.need)] for e in chosen]),
+        torch.tensor([e.task for e in chosen]),
+        torch.tensor([e.kind for e in chosen]),
+        torch.tensor([[float(s in e.skills) for s in range(len(SKILLS))] if e.skills else unknown for e in chosen]),
+        torch.tensor([0 if e.own else groups.index(e.group) for e in chosen]),
     )
 
 
-def _loss(model: Router, batch: Batch, intercepts: Tensor, teacher: Tensor | None) -> Tensor:
+def _loss(output: Output, batch: Batch, intercepts: Tensor) -> Tensor:
     """Cross entropy of what is known of each row; unknown targets count nothing."""
-    output = model(batch.ids, batch.real, batch.asked, batch.structure)
     shift = intercepts[batch.groups] * (batch.groups > 0)[:, None]
     judged = _entropy(output.logits + shift, batch.targets)
     loss = judged @ torch.tensor([WEIGHTS[name] for name in JUDGEMENTS])
@@ -212,10 +213,19 @@ def _loss(model: Router, batch: Batch, intercepts: Tensor, teacher: Tensor | Non
     for name, logits, known in (("task", output.tasks, batch.tasks), ("kind", output.kinds, batch.kinds)):
         if bool((known >= 0).any()):
             loss = loss + WEIGHTS[name] * F.cross_entropy(logits, known, ignore_index=-1)
-    if teacher is not None:
-        theirs, ours = teacher[batch.rows], output.embedding
-        loss = loss + WEIGHTS["embedding"] * F.mse_loss(ours @ ours.T, theirs @ theirs.T)
     return loss
+
+
+def _distance(output: Output, taught: Taught) -> Tensor:
+    """How far the network is from the teacher: judgements on our own scale, tasks, similarities within the batch."""
+    meaning, judged, tasks = map(torch.from_numpy, taught)
+    ours = output.embedding
+    weights = torch.tensor([WEIGHTS[name] for name in JUDGEMENTS])
+    return (
+        TAUGHT["judged"] * (_entropy(output.logits, judged) @ weights)
+        + TAUGHT["tasks"] * WEIGHTS["task"] * F.cross_entropy(output.tasks, tasks)
+        + WEIGHTS["embedding"] * F.mse_loss(ours @ ours.T, meaning @ meaning.T)
+    )
 
 
 def _entropy(logits: Tensor, targets: Tensor) -> Tensor:

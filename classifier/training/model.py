@@ -1,4 +1,4 @@
-"""The network: the first layers of a BERT encoder, mean pooling, structure beside it, and small heads. In torch.
+"""The network: the first layers of a BERT encoder, pooling, structure beside it, and small heads. In torch.
 
 Post-norm BERT (Devlin et al. 2019) as MiniLM (Wang et al. 2020) keeps it, written out because the export writes the
 same nodes again (export.graph) and both should be readable side by side. Word embeddings are frozen: the rows of words
@@ -29,7 +29,8 @@ class Shape:
     width: int = 384
     heads: int = 12
     inner: int = 1536
-    trunk: int = 96
+    trunk: int = 128
+    looks: int = 2
     positions: int = MAX_TOKENS
 
 
@@ -79,8 +80,11 @@ class Router(nn.Module):
         self.norm = nn.LayerNorm(shape.width, EPSILON)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.dropout = nn.Dropout(0.2)
-        self.trunk = nn.Linear(shape.width + len(STRUCTURE), shape.trunk)
-        joined = shape.trunk + shape.width + len(STRUCTURE)
+        self.look = nn.Linear(shape.width, shape.looks)
+        nn.init.normal_(self.look.weight, std=0.02)  # all tokens alike to begin with: a mean
+        pooled = shape.width * (1 + shape.looks)
+        self.trunk = nn.Linear(pooled + len(STRUCTURE), shape.trunk)
+        joined = shape.trunk + pooled + len(STRUCTURE)
         self.judge = nn.Linear(joined, len(JUDGEMENTS))
         self.task = nn.Linear(joined, len(TASKS))
         self.skill = nn.Linear(joined, len(SKILLS))
@@ -88,21 +92,32 @@ class Router(nn.Module):
         self.embed = nn.Linear(shape.width, EMBEDDING, bias=False)
 
     def pool(self, ids: Tensor, real: Tensor, asked: Tensor) -> Tensor:
-        """(B, width): the mean over each row's first `asked` (B,) tokens; the others are looked at, not pooled."""
-        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])
+        """(B, width · (1 + looks)): means over each row's first `asked` (B,) tokens, the even one and weighted ones.
+
+        The weights are learnt, a softmax for each look: the few words on which it depends, of the many that are there.
+        The tokens that are not asked are looked at by the layers, not pooled.
+        """
+        counted = (torch.arange(ids.shape[1]) < asked[:, None]).unsqueeze(-1)
+        x = self.states(ids, real)[-1]
+        even = counted / counted.sum(1, keepdim=True)
+        weights = torch.cat([even, self.look(x).masked_fill(~counted, -torch.inf).softmax(1)], 2)
+        return (weights.transpose(1, 2) @ x).flatten(1)
+
+    def states(self, ids: Tensor, real: Tensor) -> list[Tensor]:
+        """The tokens as each layer leaves them, the embeddings first: (B, T, width) each."""
+        found = [self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])]
         for layer in self.layers:
-            x = layer(x, real)
-        weights = (torch.arange(ids.shape[1]) < asked[:, None]).unsqueeze(-1).to(x.dtype)
-        return (x * weights).sum(1) / weights.sum(1)
+            found.append(layer(found[-1], real))
+        return found
 
     def head(self, pooled: Tensor, structure: Tensor) -> Output:
-        """What the heads say of pooled states (B, width) and structure (B, len(STRUCTURE))."""
+        """What the heads say of pooled states, as `pool` gives them, and structure (B, len(STRUCTURE))."""
         seen = torch.cat([self.dropout(pooled), structure], 1)
         joined = torch.cat([self.dropout(F.relu(self.trunk(seen))), seen], 1)
         return Output(
             self.judge(joined),
             self.task(joined),
-            F.normalize(self.embed(pooled), dim=1),
+            F.normalize(self.embed(pooled[:, : self.shape.width]), dim=1),
             self.skill(joined),
             self.kind(joined),
         )

@@ -29,7 +29,7 @@ from classifier.features import FEATURES_VERSION, TASKS, Prompt
 from classifier.training import base, boards, dataset, export, fit, parity
 from classifier.training.dataset import Example
 from classifier.training.model import Router
-from classifier.training.teacher import Teacher
+from classifier.training.teacher import Taught, Teacher
 
 LAYERS = 1  # frontier.py: what a second one adds costs as much again
 INNER = 768  # of 1536 feed-forward units: a third of the time
@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, tokenizer = base.load_base(home, LAYERS, VOCABULARY, INNER, options.seed)
     examples = dataset.load(options.data, options.own)
     training, _ = split(examples)
-    vectors = Teacher(home)([example.text for example in training])
-    built = build(model, tokenizer, examples, knobs, options.out, vectors)
+    taught = Teacher(home).teach(training)
+    built = build(model, tokenizer, examples, knobs, options.out, taught)
     print(f"{options.out}: {built.default_threshold:.2f} is the default threshold, digest {bundle.digest(built)}")
 
 
@@ -70,15 +70,15 @@ def build(
     examples: Sequence[Example],
     knobs: fit.Knobs,
     out: Path,
-    vectors: fit.Floats | None = None,
+    taught: Taught | None = None,
 ) -> bundle.Manifest:
     """Train `model` on `examples` and write the whole bundle to `out`. Raises `SystemExit` when parity fails.
 
-    `vectors`: the teacher's, one for each training row of `split`.
+    `taught`: the teacher's word on each training row of `split`.
     """
     began = time.monotonic()
     training, held = split(examples)
-    fit.fit(model, tokenizer, training, knobs, vectors)
+    fit.fit(model, tokenizer, training, knobs, taught)
     prompts = [example.prompt for example in held]
     logits = fit.judge(model, tokenizer, prompts)
     half = [i for i, example in enumerate(held) if example.calibrates]

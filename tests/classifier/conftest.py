@@ -103,7 +103,7 @@ def write_own(home: Path) -> Path:
     """Write the made-up own set, some of it read twice, in the real one's format."""
     rows = own_rows()
     rows["second.jsonl"] = [
-        {"id": row["id"], "fails": row["fails"] + 0.1, "rescue": row["rescue"], "task": row["task"]}
+        {"id": row["id"], "reader": "r", "fails": row["fails"] + 0.1, "rescue": row["rescue"], "task": row["task"]}
         for row in [*rows["definite.jsonl"][::5], *rows["chat.jsonl"][::5]]
     ]
     for name, lines in rows.items():

@@ -138,3 +138,14 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     """A file that is not there says so."""
     with pytest.raises(OSError, match=r"heads\.npy"):
         Heads.load(tmp_path / "heads.npy")
+
+
+def test_the_embedding_is_of_the_even_mean() -> None:
+    """What stands behind the mean in a pooled state changes judgements, not the embedding."""
+    heads = made()
+    wide = heads._replace(embed=np.ascontiguousarray(heads.embed[:, :2]))
+    structure = np.zeros(AROUND, np.float32)
+    one, other = (wide(column(1, 2, *rest), structure) for rest in ((3, 4), (-3, 9)))
+
+    assert np.array_equal(one.embedding, other.embedding)
+    assert not np.allclose(one.logits, other.logits)

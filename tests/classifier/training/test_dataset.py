@@ -196,15 +196,6 @@ def test_what_stands_around_a_conversation_stays() -> None:
     assert len({prompt.text for prompt in readings}) > 5
 
 
-def test_a_conversation_is_read_at_any_of_its_turns() -> None:
-    """Where only user turns are known, each of them is asked now and then."""
-    talk = Example("mtbench101_prompts", Prompt("first"), turns=("first", "second", "third"))
-    augment = Augment([talk], random.Random(2))
-    texts = [augment(talk).text for _ in range(200)]
-
-    assert all(any(turn in text for text in texts) for turn in talk.turns)
-
-
 def test_most_readings_are_plain() -> None:
     """Phrases, case and slips come on often enough to be disregarded, and seldom enough to keep the prompt itself."""
     example = Example("own:definite", Prompt("which numbers below thirty have four divisors"))

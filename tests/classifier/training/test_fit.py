@@ -9,11 +9,12 @@ import torch
 from tokenizers import Tokenizer
 
 from classifier import calibration
-from classifier.features import Prompt
+from classifier.features import TASKS, Prompt
 from classifier.heads import JUDGEMENTS
 from classifier.training import fit
 from classifier.training.dataset import OTHER_SHARE, SHARES, Example
 from classifier.training.model import Router, Shape
+from classifier.training.teacher import Taught
 
 KNOBS = fit.Knobs(steps=40, batch=16, head_rate=1e-2, seed=1)
 
@@ -61,7 +62,7 @@ def test_the_teacher_teaches_the_embedding(tokenizer: Tokenizer) -> None:
     rows = [Example("own:definite", Prompt(text), need=0.5) for text in texts]
     vectors = np.array([[1.0, 0.0]] * 12 + [[0.0, 1.0]] * 12, np.float32)
     taught, alone = network(tokenizer), network(tokenizer)
-    fit.fit(taught, tokenizer, rows, KNOBS, vectors)
+    fit.fit(taught, tokenizer, rows, KNOBS, Taught(vectors, *unsure(len(rows))))
     fit.fit(alone, tokenizer, rows, KNOBS)
     truth = vectors @ vectors.T
     far, near = (np.abs(nearness(model, tokenizer, texts) - truth).mean() for model in (alone, taught))
@@ -70,11 +71,32 @@ def test_the_teacher_teaches_the_embedding(tokenizer: Tokenizer) -> None:
     assert torch.equal(alone.embed.weight, network(tokenizer).embed.weight)
 
 
+def test_the_teacher_teaches_what_is_not_labelled(tokenizer: Tokenizer) -> None:
+    """Judgement and task of prompts that have neither label come from the teacher."""
+    texts = [*(f"hello river {n}" for n in range(12)), *(f"prove code {n}" for n in range(12))]
+    rows = [Example("arena_hard_prompts", Prompt(text)) for text in texts]
+    hard = np.array([0.0] * 12 + [1.0] * 12, np.float32)
+    judged, tasks = unsure(len(rows))
+    judged += 0.8 * (hard[:, None] - 0.5)
+    tasks = np.eye(len(TASKS), dtype=np.float32)[(3 * hard).astype(int)]
+    model = network(tokenizer)
+    fit.fit(model, tokenizer, rows, KNOBS, Taught(np.ones((24, 1), np.float32), judged, tasks))
+    logits, said, _ = fit.run(model, tokenizer, [row.prompt for row in rows])
+
+    assert (logits[12:].min(0) > logits[:12].max(0)).all()
+    assert [0] * 12 + [3] * 12 == said.argmax(1).tolist()
+
+
+def unsure(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Judgements and tasks of a teacher that knows nothing."""
+    return np.full((rows, len(JUDGEMENTS)), 0.5, np.float32), np.full((rows, len(TASKS)), 1 / len(TASKS), np.float32)
+
+
 def test_the_teachers_rows_are_the_examples(tokenizer: Tokenizer, examples: list[Example]) -> None:
     """A batch says of which examples it is, so that the teacher's vectors are those of the same prompts."""
     groups = ["", *sorted({example.group for example in examples if not example.own})]
     for batch in islice(fit.batches(examples, groups, tokenizer, KNOBS), 5):
-        for place, row in enumerate(batch.rows.tolist()):
+        for place, row in enumerate(batch.rows):
             example = examples[row]
             need = float(batch.targets[place, JUDGEMENTS.index("need")])
 
@@ -109,17 +131,17 @@ def test_a_batch_holds_prompts_of_similar_length(tokenizer: Tokenizer, examples:
 def test_missing_targets_are_marked() -> None:
     """What is not known is NaN, an unknown task or kind -1, unknown skills NaN, our own set's intercept the first."""
     rows = [
-        (4, Example("own:chat", Prompt("x"), 2, 1, frozenset({0, 3}), difficulty=0.5, gain=0.3, need=0.25)),
-        (7, Example("mmlu_pro", Prompt("y"), difficulty=0.5)),
+        Example("own:chat", Prompt("x"), 2, 1, frozenset({0, 3}), difficulty=0.5, gain=0.3, need=0.25),
+        Example("mmlu_pro", Prompt("y"), difficulty=0.5),
     ]
-    targets, tasks, kinds, skills, groups, indices = fit._targets(rows, ["", "mmlu_pro"])
+    targets, tasks, kinds, skills, groups = fit._targets(rows, ["", "mmlu_pro"])
 
     assert torch.equal(torch.isnan(targets), torch.tensor([[False] * 3, [False, True, True]]))
     assert targets[0, JUDGEMENTS.index("need")] == 0.25
     assert (tasks.tolist(), kinds.tolist()) == ([2, -1], [1, -1])
     assert skills[0].nonzero().flatten().tolist() == [0, 3]
     assert bool(torch.isnan(skills[1]).all())
-    assert (groups.tolist(), indices.tolist()) == ([0, 1], [4, 7])
+    assert groups.tolist() == [0, 1]
 
 
 def test_unknown_targets_count_nothing() -> None:

@@ -81,7 +81,7 @@ class TestShipped:
 
     def test_second_readings(self, shipped: list[dict[str, Any]]) -> None:
         """Each is of a row that there is, once, with chances and a task."""
-        again = dataset.rows(dataset.OWN / own.SECOND)
+        again = dataset.rows(dataset.OWN / dataset.SECOND)
 
         assert {row["id"] for row in again} <= {row["id"] for row in shipped}
         assert len({row["id"] for row in again}) == len(again)
@@ -91,7 +91,7 @@ class TestShipped:
     def test_the_card_is_rendered(self) -> None:
         """Nobody has typed into the shipped card: it is what the files render to."""
         parts = {name: dataset.rows(dataset.OWN / name) for name in dataset.OWN_FILES}
-        text = own.render(parts, dataset.rows(dataset.OWN / own.SECOND))
+        text = own.render(parts, dataset.rows(dataset.OWN / dataset.SECOND))
 
         assert (dataset.OWN / own.CARD).read_text(encoding="utf-8") == text
 
@@ -125,16 +125,20 @@ def test_conversations_are_compared_as_one_text() -> None:
 
 
 def test_agreement() -> None:
-    """By part: rows, rank correlations, means and the share of tasks that are the same, worked out by hand."""
-    first = [row(f"d-{n}", str(n), fails=n / 10, rescue=1.0) for n in range(1, 10)]
-    first += [row(f"c-{n}", f"chat {n}", fails=n / 10, rescue=1.0) for n in range(1, 10)]
-    second = [{"id": r["id"], "fails": r["fails"], "rescue": 1.0, "task": "chat"} for r in first if r["id"][0] == "d"]
-    second += [{"id": f"c-{n}", "fails": 1 - n / 10, "rescue": 1.0, "task": "code"} for n in (1, 9)]
+    """By part, of the rows that were read twice: share, rank correlations, separation and tasks, worked out by hand."""
+    parts = {
+        f"{name}.jsonl": [row(f"{name}-{n}", f"{name} {n}", fails=n / 10, rescue=0.9) for n in range(1, 10)]
+        for name in ("definite", "chat")
+    }
+    again = {"reader": "r", "rescue": 0.9}
+    second = [{"id": f"definite-{n}", "fails": n / 10, "task": "chat", **again} for n in range(1, 10)]
+    second += [{"id": f"chat-{n}", "fails": 1 - n / 10, "task": "code", **again} for n in (1, 9)]
 
-    assert own.agreement(first, second) == [
-        ["definite", 9, "1.00", "0.50 / 0.50", "1.00", "1.000", "100 %"],
-        ["chat", 2, "-1.00", "0.50 / 0.50", "-1.00", "0.000", "0 %"],
+    assert own.agreement(parts, second) == [
+        ["definite", 9, "100%", "1.00", "1.00", "1.000", "1.000", "100%"],
+        ["chat", 2, "22%", "-1.00", "-1.00", "0.000", "0.000", "0%"],
     ]
+    assert own.agreement(parts, []) == []
 
 
 def run(directory: Path, *arguments: str) -> int | str | None:
@@ -151,8 +155,8 @@ def test_command(own_directory: Path, data_directory: Path, tmp_path: Path, caps
     rows = [*plain, row("d-30", "the river of 7 stones A one B two", fails=0.1)]
     (home / "definite.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
     (home / "chat.jsonl").write_bytes(b"")
-    second = [{"id": f"d-{n}", "fails": n / 30, "rescue": 0.5, "task": "chat"} for n in range(30)]
-    (home / own.SECOND).write_bytes(b"\n".join(map(orjson.dumps, second)))
+    second = [{"id": f"d-{n}", "reader": "r", "fails": n / 30, "rescue": 0.5, "task": "chat"} for n in range(30)]
+    (home / dataset.SECOND).write_bytes(b"\n".join(map(orjson.dumps, second)))
 
     assert run(home) == 0
     assert run(home, "--data", str(data_directory)) == 1
