@@ -1,6 +1,7 @@
 """The heads fitted to a user's own outcomes: seconds, numpy only, the encoder stays as it is.
 
-One logistic regression of "premium was needed" on everything that the heads see, pulled towards the shipped judgement
+One logistic regression of "premium was needed" on what the heads see (trunk, mean state, structure: the trunk has taken
+from the weighted means what it needs, and without them it is quick), pulled towards the shipped judgement
 (a ridge on what is added to it, Hoerl & Kennard 1970): with few rows little changes, with many the traffic decides. How
 strong the pull is, cross-validation on the fitted rows says. What is compared, old and new, are rows that neither saw;
 a new judgement that is not better there is not written.
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from classifier import bundle, calibration
 from classifier.calibration import Calibration
-from classifier.features import Prompt
+from classifier.features import STRUCTURE, Prompt
 from classifier.heads import JUDGEMENTS, Heads
 from classifier.predict import Predictor
 
@@ -89,13 +90,16 @@ def fit(predictor: Predictor, outcomes: Sequence[Outcome]) -> Fitted:
         if not 0 < needed[part].sum() < part.sum():
             raise TooFew(f"{int(part.sum())} rows, held out or fitted on, are all alike: more rows are wanted")
     seen = np.stack([predictor.heads.joined(*predictor.states(outcome.prompt)) for outcome in outcomes]).astype(float)
-    means, scales = seen[~held].mean(0), seen[~held].std(0) + 1e-3
-    columns = (seen - means) / scales
+    used = _used(predictor.heads)
+    means, scales = seen[~held][:, used].mean(0), seen[~held][:, used].std(0) + 1e-3
+    columns = (seen[:, used] - means) / scales
     shipped = np.array([_logit(predictor, row) for row in seen])
     fold = np.array([_drawn(outcome.prompt, 1) % FOLDS for outcome in outcomes])
     pull = _best_pull(columns[~held], shipped[~held], needed[~held], fold[~held])
     added, bias, slope = _regress(columns[~held], shipped[~held], needed[~held], pull)
-    heads, fitted = _as_heads(predictor, added / scales, bias - float(added / scales @ means), slope, seen)
+    whole = np.zeros(seen.shape[1])
+    whole[used] = added / scales
+    heads, fitted = _as_heads(predictor, whole, bias - float(whole[used] @ means), slope, seen)
     before, after = shipped, slope * shipped + columns @ added + bias
     threshold = predictor.default_threshold
     gains = _losses(before[held], needed[held]) - _losses(after[held], needed[held])
@@ -132,6 +136,14 @@ def write(fitted: Fitted, old: Path, out: Path, provenance: dict[str, Any]) -> N
             metrics={"own_traffic": msgspec.to_builtins({"old": fitted.old, "new": fitted.new})},
         ),
     )
+
+
+def _used(heads: Heads) -> npt.NDArray[np.bool_]:
+    """Which of the joined columns are regressed on: all but the weighted means, which stand behind the even one."""
+    joined, state = heads.judge.shape[1], heads.trunk.shape[1] - len(STRUCTURE)
+    place = np.arange(joined) - len(heads.trunk)  # of the pooled state's columns: 0 to `state`
+    used: npt.NDArray[np.bool_] = (place < heads.embed.shape[1]) | (place >= state)
+    return used
 
 
 def _drawn(prompt: Prompt, place: int) -> int:

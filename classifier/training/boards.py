@@ -1,10 +1,11 @@
 """What is measured, and how. Each function gives plain rows that go into the manifest; nothing here prints.
 
 In-sample and left-out never share a table. *Left out*: a network trained from the base weights without a whole family
-of files ranks that family, beside an n-gram model of the same rows. *Never trained*: share-alike rows, ranked by the
-shipped network itself. *In-sample*: the shipped network on its own sources, an upper bound and no more. *Held out*: one
-row in five of our own set, which the network has not seen; half of them fitted the calibration and the default
-threshold, so what depends on the level of p_cheap is measured on the other half.
+of files ranks that family, beside an n-gram model of the same rows. *Our own set alone*: the same, of a network that
+saw no outcome file at all, which is what whoever has only the repository can train. *Never trained*: share-alike rows,
+ranked by the shipped network itself. *In-sample*: the shipped network on its own sources, an upper bound and no more.
+*Held out*: one row in five of our own set, which the network has not seen; half of them fitted the calibration and the
+default threshold, so what depends on the level of p_cheap is measured on the other half.
 """
 
 import random
@@ -42,22 +43,57 @@ QUALITIES = (0.95, 0.98, 0.99, 1.0)
 PRICE = 0.24 / 24.7
 
 Judge = Callable[[Sequence[Prompt]], Sequence[float]]
+Train = Callable[[Sequence[Example], teacher.Taught], tuple[Router, Tokenizer]]
 Row = dict[str, Any]
 
 
-def left_out(examples: Sequence[Example], fresh: Callable[[], tuple[Router, Tokenizer]], knobs: fit.Knobs) -> list[Row]:
-    """Leave each of `FOLDS` out of a training from `fresh` weights, and rank it; the embedding is not trained."""
+def sample(training: Sequence[Example]) -> list[Example]:
+    """Training rows for the networks that are trained to be measured: our own set, and some of every other group."""
+    by_group: dict[str, list[Example]] = defaultdict(list)
+    for example in training:
+        by_group[example.group].append(example)
+    rng = random.Random(0)
+    return [
+        example
+        for rows in by_group.values()
+        for example in (rows if rows[0].own or len(rows) <= LARGEST else rng.sample(rows, LARGEST))
+    ]
+
+
+def left_out(
+    examples: Sequence[Example], training: Sequence[Example], taught: teacher.Taught, train: Train
+) -> list[Row]:
+    """Leave each of `FOLDS` out of a training on `training`, of which `taught` is the teacher's word, and rank it."""
     found: list[Row] = []
     for fold in FOLDS:
-        rest = [e for e in examples if e.trainable and not e.held_out and e.family not in fold]
-        ranked_rows = [e for e in examples if e.family in fold and e.weak is not None]
-        if not ranked_rows:
-            continue
-        print(f"without {', '.join(fold)}: {len(rest)} rows", flush=True)
-        model, tokenizer = fresh()
-        fit.fit(model, tokenizer, rest, knobs)
-        found += ranked(ranked_rows, by_network(model, tokenizer, rest), NGrams(rest))
+        ranked_rows = [e for e in examples if e.family in fold]
+        if any(e.weak is not None for e in ranked_rows):
+            kept = [index for index, e in enumerate(training) if e.family not in fold]
+            print(f"without {', '.join(fold)}: {len(kept)} rows", flush=True)
+            found += _trained(ranked_rows, training, taught, kept, train)
     return found
+
+
+def own_alone(
+    examples: Sequence[Example], training: Sequence[Example], taught: teacher.Taught, train: Train
+) -> list[Row]:
+    """Train on our own set alone, and rank every source of outcomes: all of them are unseen."""
+    kept = [index for index, e in enumerate(training) if e.own]
+    print(f"our own set alone: {len(kept)} rows", flush=True)
+    return _trained(examples, training, taught, kept, train)
+
+
+def _trained(
+    examples: Sequence[Example],
+    training: Sequence[Example],
+    taught: teacher.Taught,
+    kept: Sequence[int],
+    train: Train,
+) -> list[Row]:
+    """Train on what is kept, and rank `examples`."""
+    rows = [training[index] for index in kept]
+    model, tokenizer = train(rows, taught.of(kept))
+    return ranked(examples, by_network(model, tokenizer, rows), NGrams(rows))
 
 
 def ranked(examples: Iterable[Example], judge: Judge, rival: Judge | None = None) -> list[Row]:

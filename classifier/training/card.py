@@ -1,10 +1,16 @@
 """The model card, rendered from the manifest. Nobody types a number: change the measurement, not the text."""
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from classifier import bundle
 from classifier.bundle import Manifest
+
+RELIABILITY = "reliability.svg"
 
 INTRODUCTION = """\
 # Thriftgate's classifier
@@ -35,6 +41,7 @@ The format of outcome files and the data card: `classifier/training/data/README.
 
 REGIMES = (
     ("left_out", "Ranking, source left out of training"),
+    ("own_alone", "Ranking, trained on our own set alone: every source unseen"),
     ("never_trained", "Ranking, share-alike sources, never trained on (the shipped network)"),
     ("in_sample", "Ranking, in-sample: its own training sources (an upper bound, not evidence)"),
 )
@@ -54,8 +61,8 @@ def render(manifest: Manifest, sizes: Mapping[str, int]) -> str:
     }
     parts += [section() for name, section in sections.items() if name in boards]
     steps = f" (networks of {boards['left_out_steps']} steps)" if "left_out_steps" in boards else ""
-    parts += [_ranking(f"{title}{steps}", boards[name]) for name, title in REGIMES[:1] if boards.get(name)]
-    parts += [_ranking(title, boards[name]) for name, title in REGIMES[1:] if boards.get(name)]
+    parts += [_ranking(f"{title}{steps}", boards[name]) for name, title in REGIMES[:2] if boards.get(name)]
+    parts += [_ranking(title, boards[name]) for name, title in REGIMES[2:] if boards.get(name)]
     parts += [_parity(metrics["parity"])] if "parity" in metrics else []
     parts += [LIMITS, _sources(made)]
     return "\n\n".join(parts) + "\n"
@@ -137,6 +144,7 @@ def _held_out(row: Mapping[str, Any]) -> str:
             table(["task", "recognised", "rows"], recall),
             f"Calibration, {row['calibration_rows']} rows that did not fit it: ECE {row['ece']:.3f}.",
             table(["mean p_cheap", "mean judged", "share"], lines),
+            f"![Reliability]({RELIABILITY})",
         ]
     )
 
@@ -229,6 +237,19 @@ def _rank(row: Mapping[str, Any]) -> list[Any]:
         _figure(row["auc"]),
         f"{row['of_oracle']:+.2f}",
     ]
+
+
+def draw_reliability(lines: Iterable[tuple[float, float, float]], path: Path) -> None:
+    """Judged against predicted p_cheap, (predicted, judged, share) a bin; the area of a mark is the bin's share."""
+    predicted, judged, share = zip(*lines, strict=True)
+    with mpl.rc_context({"svg.hashsalt": "thriftgate"}):  # equal figures are equal bytes
+        figure = Figure(figsize=(4.5, 4.5))
+        axis = figure.subplots()
+        axis.plot([0, 1], [0, 1], color="0.8", zorder=0)
+        axis.scatter(predicted, judged, s=[1000 * each for each in share], alpha=0.7)
+        axis.set(xlabel="predicted p_cheap", ylabel="judged, held-out rows", xlim=(0, 1), ylim=(0, 1))
+        figure.tight_layout()
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def routellm(rows: Iterable[Mapping[str, Any]]) -> str:

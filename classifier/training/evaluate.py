@@ -4,7 +4,7 @@ from it.
     python -m classifier.training.evaluate --data ../shared/data
     python -m classifier.training.evaluate --routellm CLONE     # only replays RouteLLM's protocol, and changes no file
 
-Under ten minutes on two cores, nearly all of it in the left-out trainings (`--loso-steps 0` skips them).
+Under ten minutes on two cores, nearly all of it in the trainings without some sources (`--loso-steps 0` skips them).
 """
 
 import argparse
@@ -16,13 +16,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from classifier import bench, bundle
 from classifier.features import Prompt
 from classifier.predict import Predictor
 from classifier.training import base, boards, card, dataset, fit, routellm, train
+from classifier.training.dataset import Example
+from classifier.training.model import Router
 from classifier.training.ngram import NGrams
-from classifier.training.teacher import Teacher
+from classifier.training.teacher import Taught, Teacher
 
 LOSO_STEPS = 300
 
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept = {name: board for name, board in manifest.metrics.get("boards", {}).items() if name not in measured}
     manifest = msgspec.structs.replace(manifest, metrics={**manifest.metrics, "boards": {**kept, **measured}})
     bundle.write_manifest(directory, manifest)
+    card.draw_reliability(measured["held_out"]["reliability"], directory / card.RELIABILITY)
     text = card.render(manifest, sizes(directory))
     (directory / bundle.CARD).write_text(text, encoding="utf-8")
     print(text)
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(predictor: Predictor, options: argparse.Namespace) -> dict[str, Any]:
     """Every board by its name."""
     home = base.base_directory(options.base)
-    texts = Teacher(home)
+    whole = Teacher(home)
     examples = dataset.load(options.data, options.own)
     training, _ = train.split(examples)
     judge, rival = boards.by_predictor(predictor), NGrams(training)
@@ -59,20 +63,27 @@ def measure(predictor: Predictor, options: argparse.Namespace) -> dict[str, Any]
         "short_prompts_per_s": round(bench.throughput(predictor)),
         "held_out": boards.held_out(examples, predictor, rival),
         "robust": boards.robust(examples, predictor),
-        "embedding": boards.embedding(examples, predictor, texts),
+        "embedding": boards.embedding(examples, predictor, whole),
         "anchors": boards.at_threshold(examples, predictor),
         "probes": boards.probed(predictor),
         "never_trained": boards.ranked([e for e in examples if not e.trainable], judge, rival),
         "in_sample": boards.ranked([e for e in examples if e.trainable], judge, rival),
     }
     if options.loso_steps and options.data:
-        knobs = fit.Knobs(steps=options.loso_steps, seed=options.seed)
-        measured["left_out"] = boards.left_out(
-            examples,
-            lambda: base.load_base(home, train.LAYERS, train.VOCABULARY, train.INNER),
-            knobs,
-        )
-        measured["left_out_steps"] = options.loso_steps
+        rows = boards.sample(training)
+        taught = whole.teach(rows)
+
+        def trained(kept: Sequence[Example], said: Taught) -> tuple[Router, Tokenizer]:
+            """A network like the shipped one, trained for fewer steps."""
+            made = base.load_base(home, train.LAYERS, train.VOCABULARY, train.INNER, options.seed)
+            fit.fit(*made, kept, fit.Knobs(steps=options.loso_steps, seed=options.seed), said)
+            return made
+
+        measured |= {
+            "left_out": boards.left_out(examples, rows, taught, trained),
+            "own_alone": boards.own_alone(examples, rows, taught, trained),
+            "left_out_steps": options.loso_steps,
+        }
     return measured
 
 

@@ -28,6 +28,7 @@ from classifier.training import base, boards, dataset, export, fit, measure, tra
 from classifier.training.dataset import Example
 from classifier.training.measure import Vector
 from classifier.training.model import Router
+from classifier.training.teacher import Teacher
 
 SHAPES = ((0, 0), (1, 384), (1, 768), (1, 1536), (2, 768), (3, 768), (6, 1536))  # layers, feed-forward units
 CASCADES = (("0 layers", "2 layers, 768"), ("1 layer, 768", "3 layers, 768"))
@@ -55,12 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sources = by_source(examples)
     home = base.base_directory(options.base)
     training = [e for e in examples if e.own and not e.held_out]
+    taught = Teacher(home).teach(training)
     points = {}
     for layers, inner in SHAPES:
         name = "0 layers" if not layers else f"{layers} layer{'s' if layers > 1 else ''}, {inner}"
         print(name, flush=True)
         model, tokenizer = base.load_base(home, layers, train.VOCABULARY, inner)
-        fit.fit(model, tokenizer, training, fit.Knobs(steps=options.steps))
+        fit.fit(model, tokenizer, training, fit.Knobs(steps=options.steps), taught)
         points[name] = point(name, model, tokenizer, sources)
     found = [row(each, sources) for each in points.values()]
     found += [row(cascade(points[a], points[b]), sources) for a, b in CASCADES]
@@ -145,7 +147,6 @@ def row(each: Point, sources: dict[str, list[Example]]) -> dict[str, Any]:
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Both qualities against time at 64 tokens."""
-    mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "thriftgate"  # equal figures are equal bytes
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5))
     for axis, key, title in zip(

@@ -74,9 +74,9 @@ WRAPPERS = (
     "Vraag: {}\nAntwoord:",
     "Fråga: {}",
     "質問: {}",
-    "请回答：{}",
+    "请回答 {}",
     "Soru: {}",
-    "Вопрос: {}\nОтвет:",
+    "Întrebare: {}\nRăspuns:",
     "{}\n\nGracias por la ayuda.",
 )
 TALK_UP = (

@@ -1,5 +1,7 @@
 """What is measured of a bundle."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,11 @@ import torch
 from tokenizers import Tokenizer
 
 from classifier.predict import Predictor, Prompt
-from classifier.training import boards, fit, measure, perturb
+from classifier.training import boards, measure, perturb, train
 from classifier.training.dataset import Example
 from classifier.training.model import Router, Shape
 from classifier.training.ngram import NGrams
-from classifier.training.teacher import Teacher
+from classifier.training.teacher import Taught, Teacher
 from tests.classifier.conftest import Tiny
 
 
@@ -97,33 +99,64 @@ def test_large_sources_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(texts == asked[0] for texts in asked)
 
 
-def test_left_out_networks_never_see_their_fold(
-    tokenizer: Tokenizer, examples: list[Example], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each fold with rows is ranked by a fresh network that saw none of it, nor what is held out."""
-    made: list[Router] = []
-    trained: list[list[Example]] = []
+class Kept:
+    """A training that keeps what it is given and learns nothing."""
 
-    def fresh() -> tuple[Router, Tokenizer]:
-        """Make a network."""
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Nothing was given yet."""
+        self.rows: list[list[Example]] = []
+        self.said: list[Taught] = []
+        self._tokenizer = tokenizer
+
+    def __call__(self, rows: Sequence[Example], said: Taught) -> tuple[Router, Tokenizer]:
+        """Keep, and give a random network."""
+        self.rows.append(list(rows))
+        self.said.append(said)
         torch.manual_seed(0)
-        made.append(Router(Shape(tokenizer.get_vocab_size(), layers=1, width=16, heads=2, inner=16, trunk=8)))
-        return made[-1], tokenizer
+        made = Router(Shape(self._tokenizer.get_vocab_size(), layers=1, width=16, heads=2, inner=16, trunk=8))
+        return made.eval(), self._tokenizer
 
-    def learn(model: Router, words: Tokenizer, rows: list[Example], knobs: fit.Knobs) -> None:
-        """Keep what is learnt from."""
-        trained.append(rows)
-        model.eval()
 
-    monkeypatch.setattr(fit, "fit", learn)
-    rows = boards.left_out(examples, fresh, fit.Knobs(steps=2, batch=8))
-    families = [{row.family for row in each} for each in trained]
+def numbered(rows: Sequence[Example]) -> Taught:
+    """A teacher's word that says of each row which it is."""
+    number = np.arange(len(rows), dtype=np.float32)[:, None]
+    return Taught(number, number, number)
+
+
+def test_left_out_networks_never_see_their_fold(tokenizer: Tokenizer, examples: list[Example]) -> None:
+    """Each fold with rows is ranked by a network that saw none of it; the teacher's word is of the rows that it saw."""
+    training, kept = train.split(examples)[0], Kept(tokenizer)
+    rows = boards.left_out(examples, training, numbered(training), kept)
+    families = [{row.family for row in each} for each in kept.rows]
 
     assert [row["source"] for row in rows] == ["mmlu_pro", "uiuc:gsm8k"]
     assert all("n-grams" in row["apgr_of"] for row in rows)
-    assert len(made) == len(trained) == 2
-    assert not any(row.held_out or not row.trainable for each in trained for row in each)
     assert [{"mmlu_pro", "uiuc:gsm8k"} - each for each in families] == [{"mmlu_pro"}, {"uiuc:gsm8k"}]
+    for each, said in zip(kept.rows, kept.said, strict=True):
+        assert [training[int(number)] for number in said.judged[:, 0]] == each
+
+
+def test_our_own_set_alone_ranks_every_source(tokenizer: Tokenizer, examples: list[Example]) -> None:
+    """One network, which saw no outcome file, ranks them all."""
+    training, kept = train.split(examples)[0], Kept(tokenizer)
+    rows = boards.own_alone(examples, training, numbered(training), kept)
+
+    assert [row["source"] for row in rows] == ["mmlu_pro", "uiuc:gsm8k"]
+    assert len(kept.rows) == 1
+    assert {row.own for row in kept.rows[0]} == {True}
+    assert len(kept.rows[0]) == sum(row.own for row in training)
+
+
+def test_large_groups_are_sampled_and_our_own_set_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the networks that are trained to be measured some of every outcome file are enough, the same every time."""
+    monkeypatch.setattr(boards, "LARGEST", 5)
+    sizes = {"own:chat": 9, "big": 9, "small": 4}
+    rows = [Example(name, Prompt(str(number))) for name, size in sizes.items() for number in range(size)]
+    found = boards.sample(rows)
+
+    assert Counter(row.group for row in found) == {"own:chat": 9, "big": 5, "small": 4}
+    assert set(map(id, found)) <= set(map(id, rows))
+    assert found == boards.sample(rows)
 
 
 def test_a_network_in_torch_judges(tiny: Tiny, examples: list[Example]) -> None:

@@ -49,6 +49,7 @@ def measured(tiny: Tiny, examples: list[Example], base_weights: Path) -> dict[st
         "frontier": [{"name": "1 layer, 768", **FRONTIER}],
         "in_sample": ranked,
         "left_out": ranked[:1],
+        "own_alone": ranked[1:],
         "left_out_steps": 300,
         "never_trained": [],
     }
@@ -71,6 +72,7 @@ def test_every_board_has_its_place(tiny: Tiny, measured: dict[str, Any]) -> None
     for title in ("Latency", "Our own set", "The same thing said differently", "Sides", "Frontier", "Parity", "Data"):
         assert f"\n## {title}" in text
     assert "Ranking, source left out of training" in text
+    assert "Ranking, trained on our own set alone: every source unseen (networks of 300 steps)" in text
     assert "in-sample" in text
     assert "never trained on (the shipped network)" not in text
     assert "1,234 a second" in text
@@ -133,6 +135,16 @@ def test_the_protocol_of_routellm() -> None:
     assert "| GSM8K | 40 | score | 0.600 | 10.0 % | 40.0 % | 70.0 % |" in text
     assert "| GSM8K | 40 | length | 0.500 |" in text
     assert "The same, with intervals" in text
+
+
+def test_the_reliability_plot(tmp_path: Path) -> None:
+    """A picture, the same bytes for the same figures."""
+    lines = [(0.3, 0.35, 0.4), (0.8, 0.75, 0.6)]
+    for name in ("one.svg", "two.svg"):
+        card.draw_reliability(lines, tmp_path / name)
+
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert "judged, held-out rows" in (tmp_path / "one.svg").read_text(encoding="utf-8")
 
 
 def test_table() -> None:

@@ -34,8 +34,10 @@ def test_command_measures_and_renders(
     manifest = bundle.read_manifest(home)
     written = (home / bundle.CARD).read_text(encoding="utf-8")
 
-    assert manifest.metrics["boards"].keys() >= BOARDS | {"left_out"}
+    assert manifest.metrics["boards"].keys() >= BOARDS | {"left_out", "own_alone"}
     assert {row["source"] for row in manifest.metrics["boards"]["left_out"]} >= {"mmlu_pro", "zeroeval_crux"}
+    assert {row["source"] for row in manifest.metrics["boards"]["own_alone"]} >= {"mmlu_pro", "further:art"}
+    assert (home / card.RELIABILITY).read_text(encoding="utf-8").startswith("<?xml")
     assert written == card.render(manifest, evaluate.sizes(home))
     assert written in capsys.readouterr().out
     assert bundle.digest(manifest) == bundle.digest(tiny.manifest)
@@ -51,7 +53,7 @@ def test_our_own_set_alone(own_directory: Path, base_weights: Path, home: Path) 
     boards = bundle.read_manifest(home).metrics["boards"]
 
     assert boards.keys() >= BOARDS | {"frontier"}
-    assert "left_out" not in boards
+    assert not {"left_out", "own_alone"} & boards.keys()
     assert boards["in_sample"] == boards["never_trained"] == []
     assert boards["latency"] != ["old"]
 
@@ -63,7 +65,7 @@ def test_left_out_trainings_can_be_skipped(
     options = ["--data", data_directory, "--own", own_directory, "--base", base_weights, "--bundle", home]
     evaluate.main([*map(str, options), "--loso-steps", "0", "--threads", "1"])
 
-    assert "left_out" not in bundle.read_manifest(home).metrics["boards"]
+    assert not {"left_out", "own_alone"} & bundle.read_manifest(home).metrics["boards"].keys()
 
 
 def test_share_alike_rows_are_ranked_apart(

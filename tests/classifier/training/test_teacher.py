@@ -56,7 +56,7 @@ def test_what_came_before_is_looked_at_and_not_pooled(teacher: Teacher) -> None:
 def rows(own_directory: Path) -> list[dataset.Example]:
     """A made-up own set, and prompts without a label."""
     judged = dataset.judged(own_directory)
-    return [*judged, dataset.Example("uiuc:math", Prompt("hello again")), dataset.Example("uiuc:math", judged[1].prompt)]
+    return [*judged, *(dataset.Example("uiuc:math", prompt) for prompt in (Prompt("hello again"), judged[1].prompt))]
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +83,11 @@ def test_it_learns_from_our_own_set(taught: Taught, rows: list[dataset.Example])
 
 
 def test_a_row_does_not_teach_itself(teacher: Teacher, rows: list[dataset.Example]) -> None:
-    """A label that is turned round changes what is said of other rows, and of a stranger with its text, not of itself."""
+    """A label that is turned round changes what is said of a stranger with the same text, not of the row itself."""
     other = [*rows[:1], replace(rows[1], difficulty=0.02, need=0.02), *rows[2:]]
     before, after = teacher.teach(rows).judged, teacher.teach(other).judged
 
-    assert np.allclose(before[1], after[1], atol=0.02)
+    assert np.allclose(before[1], after[1], atol=0.005)
     assert before[-1][0] - after[-1][0] > 0.05
 
 

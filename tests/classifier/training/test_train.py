@@ -12,6 +12,7 @@ from classifier.calibration import Calibration
 from classifier.predict import Predictor, Prompt
 from classifier.training import fit, parity, train
 from classifier.training.dataset import Example
+from classifier.training.teacher import Floats
 from tests.classifier.conftest import Tiny
 
 NEED_ONLY = Calibration(weights=(0.0, 0.0, -1.0), bias=0.0, means=(0.0, 0.0, 0.0), scales=(1.0, 1.0, 1.0))
@@ -87,12 +88,12 @@ def test_rows_that_measure_do_not_calibrate(
     """Calibration and threshold are fitted on one half of the held-out rows: the other half is left to measure them."""
     seen: list[Example] = []
 
-    def calibrate(logits: fit.Floats, rows: Sequence[Example]) -> Calibration:
+    def calibrate(logits: Floats, rows: Sequence[Example]) -> Calibration:
         """Keep the rows."""
         seen.extend(rows)
         return calibrated(logits, rows)
 
-    def threshold(logits: fit.Floats, rows: Sequence[Example], fitted: Calibration) -> float:
+    def threshold(logits: Floats, rows: Sequence[Example], fitted: Calibration) -> float:
         """Keep the rows."""
         seen.extend(rows)
         return chosen(logits, rows, fitted)
