@@ -138,7 +138,11 @@ def judged(own: Path) -> list[Example]:
     parts = [(name, row) for name in OWN_FILES for row in rows(own / name)]
     second = rows(own / SECOND) if (own / SECOND).exists() else []
     labels = readers.agreed([row for _, row in parts], second)
-    return [_judged(row, name, *label) for (name, row), label in zip(parts, labels, strict=True)]
+    decided = {row["id"]: row["decided"] for row in second if "decided" in row}
+    return [
+        _judged({**row, "task": decided.get(row["id"], row["task"])}, name, *label)
+        for (name, row), label in zip(parts, labels, strict=True)
+    ]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

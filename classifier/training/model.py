@@ -1,8 +1,7 @@
 """The network: the first layers of a BERT encoder, pooling, structure beside it, and small heads. In torch.
 
 Post-norm BERT (Devlin et al. 2019) as MiniLM (Wang et al. 2020) keeps it, written out because the export writes the
-same nodes again (export.graph) and both should be readable side by side. Word embeddings are frozen: the rows of words
-that no training prompt holds must stay comparable with those that were seen. The heads are the ones of
+same nodes again (export.graph) and both should be readable side by side. The heads are the ones of
 `classifier.heads`, which serve from numpy, so that they can be fitted anew without the encoder.
 """
 
@@ -75,7 +74,6 @@ class Router(nn.Module):
         super().__init__()
         self.shape = shape
         self.words = nn.Embedding(shape.vocabulary, shape.width)
-        self.words.weight.requires_grad = False
         self.positions = nn.Embedding(shape.positions, shape.width)
         self.norm = nn.LayerNorm(shape.width, EPSILON)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))

@@ -96,6 +96,21 @@ def test_a_judged_conversation(tmp_path: Path) -> None:
     assert example.kind == KINDS.index("revise")
 
 
+def test_second_readings_are_heeded(own_directory: Path, tmp_path: Path) -> None:
+    """The label of a row that was read twice lies between both readings; a task that a third reader decided is its task."""
+    home = Path(shutil.copytree(own_directory, tmp_path / "own"))
+    plain = dataset.judged(home)[0]
+    again = {"id": "d-0", "reader": "r", "fails": 0.9, "rescue": 0.9, "task": "math", "decided": "writing"}
+    rest = [row for row in dataset.rows(home / dataset.SECOND) if row["id"] != "d-0"]
+    (home / dataset.SECOND).write_bytes(b"\n".join(map(orjson.dumps, [again, *rest])))
+    read = dataset.judged(home)[0]
+
+    assert plain.difficulty is not None
+    assert read.difficulty is not None
+    assert plain.difficulty + 0.1 < read.difficulty < 0.9
+    assert (plain.task, read.task) == (TASKS.index("knowledge"), TASKS.index("writing"))
+
+
 @pytest.mark.parametrize("wrong", [{"task": "sport"}, {"skills": ["luck"]}, {"kind": "last"}])
 def test_words_that_nobody_knows_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
     """A task, skill or kind that is not the rubric's ends the reading."""

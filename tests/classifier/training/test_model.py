@@ -56,9 +56,16 @@ def test_what_came_before_is_looked_at_and_not_pooled() -> None:
     assert not torch.allclose(*layered.pool(ids, real, asked))
 
 
-def test_words_are_frozen() -> None:
-    """Training leaves word embeddings alone: words it never saw stay comparable."""
-    trained = {name for name, parameter in network().named_parameters() if parameter.requires_grad}
+def test_looks_weigh_what_is_asked() -> None:
+    """Behind the even mean stand weighted ones; a look that sees nothing but one word is the state of that word."""
+    model = network(Shape(20, layers=0, width=16, heads=2, inner=32, trunk=8))
+    ids, asked = torch.tensor([[4, 5, 6, 7]]), torch.tensor([3])
+    states = model.states(ids, ids > 0)[-1][0]
+    with torch.no_grad():
+        model.look.weight.zero_()
+        model.look.weight[0] = 1e3 * states[1]
+        pooled = model.pool(ids, ids > 0, asked)[0]
 
-    assert "words.weight" not in trained
-    assert "positions.weight" in trained
+    assert torch.allclose(pooled[:16], states[:3].mean(0), atol=1e-6)
+    assert torch.allclose(pooled[16:32], states[1], atol=1e-4)
+    assert torch.allclose(pooled[32:], states[:3].mean(0), atol=1e-6)
