@@ -9,7 +9,8 @@ on it, and *our own set*, prompts written and judged for this project. An exampl
     need        1 - p_cheap. The same number as gain, but on one scale for all sources
     task, skills, kind    what is asked for, what it takes, what sort of turn it is
 
-Outcomes of different files are not on one scale (fit.py gives every source an intercept of its own), our own set is.
+Outcomes of different files are not on one scale (fit.py gives every source an intercept of its own), our own set is;
+everyday commands to an assistant are anchors of its cheap end.
 Rows marked share-alike are read for evaluation and never trained on.
 """
 
@@ -103,6 +104,11 @@ class Example:
     def own(self) -> bool:
         """Whether it is of our own set."""
         return self.group.startswith("own:")
+
+    @property
+    def anchor(self) -> bool:
+        """Whether it is known to be cheap without any outcome: it counts on the scale of our own set."""
+        return self.group == "clinc150_intents"
 
     @property
     def held_out(self) -> bool:

@@ -40,7 +40,7 @@ TAUGHT = {"judged": 1.0, "tasks": 1.0}  # the teacher's word, beside the labels'
 class Knobs:
     """Every setting of a run, with what it does."""
 
-    steps: int = 2000  # a step is one batch, about a quarter of a second on two cores
+    steps: int = 1800  # a step is one batch, about a quarter of a second on two cores
     batch: int = 48
     encoder_rate: float = 2e-4
     head_rate: float = 1.5e-3
@@ -206,7 +206,7 @@ def _targets(chosen: Sequence[Example], groups: Sequence[str]) -> tuple[Tensor, 
         torch.tensor([e.task for e in chosen]),
         torch.tensor([e.kind for e in chosen]),
         torch.tensor([[float(s in e.skills) for s in range(len(SKILLS))] if e.skills else unknown for e in chosen]),
-        torch.tensor([0 if e.own else groups.index(e.group) for e in chosen]),
+        torch.tensor([0 if e.own or e.anchor else groups.index(e.group) for e in chosen]),
     )
 
 

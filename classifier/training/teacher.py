@@ -79,6 +79,9 @@ class Teacher:
         targets = _targets([example for example in examples if example.own])
         said = np.zeros((len(examples), targets.shape[1]), np.float32)
         said[own], said[~own] = _regress(columns[own], targets, columns[~own])
+        for place, example in enumerate(examples):
+            if example.anchor and example.need:
+                said[place, :2] = np.log(example.need / (1 - example.need))  # it is known: there is nothing to teach
         fails, need, *tasks = said.T
         likely = np.clip(np.array(tasks).T, 1e-3, None)
         difficulty, needed = (1 / (1 + np.exp(-odds)) for odds in (fails, need))

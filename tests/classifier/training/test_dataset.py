@@ -97,7 +97,7 @@ def test_a_judged_conversation(tmp_path: Path) -> None:
 
 
 def test_second_readings_are_heeded(own_directory: Path, tmp_path: Path) -> None:
-    """The label of a row that was read twice lies between both readings; a task that a third reader decided is its task."""
+    """The label of a row that was read twice lies between both readings; a task that a third reader decided is its."""
     home = Path(shutil.copytree(own_directory, tmp_path / "own"))
     plain = dataset.judged(home)[0]
     again = {"id": "d-0", "reader": "r", "fails": 0.9, "rescue": 0.9, "task": "math", "decided": "writing"}

@@ -134,6 +134,14 @@ def test_missing_targets_are_marked() -> None:
     assert groups.tolist() == [0, 1]
 
 
+def test_anchors_are_on_our_own_scale() -> None:
+    """What is known to be cheap has the first intercept, like our own set: its level counts."""
+    rows = [Example("clinc150_intents", Prompt("x"), need=0.03), Example("own:chat", Prompt("y"), need=0.03)]
+    *_, groups = fit._targets(rows, ["", "clinc150_intents"])
+
+    assert groups.tolist() == [0, 0]
+
+
 def test_unknown_targets_count_nothing() -> None:
     """The entropy is the mean over what is known, whatever the logits of the rest; of nothing it is nought."""
     logits = torch.tensor([[0.0, 5.0], [100.0, -3.0]])

@@ -91,6 +91,15 @@ def test_a_row_does_not_teach_itself(teacher: Teacher, rows: list[dataset.Exampl
     assert before[-1][0] - after[-1][0] > 0.05
 
 
+def test_anchors_need_no_teacher(teacher: Teacher, rows: list[dataset.Example]) -> None:
+    """Of what is known to be cheap the teacher says just that, whatever it looks like."""
+    hard = next(row for row in rows if (row.need or 0) > 0.5)
+    anchor = dataset.Example("clinc150_intents", hard.prompt, need=0.03)
+    said = teacher.teach([*rows, anchor]).judged[-1]
+
+    assert np.allclose(said, 0.03, atol=1e-4)
+
+
 def test_some_of_what_is_said(taught: Taught) -> None:
     """Rows are chosen alike in all that is said."""
     few = taught.of([3, 0])
