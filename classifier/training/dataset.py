@@ -70,6 +70,7 @@ _UIUC_TASK = {
 }
 _OPTIONS = re.compile(r"\nA\. .*\Z", re.DOTALL)
 _CHOICES = re.compile(r"(?:\n[ \t]*(?:\(?[A-Fa-f1-6][.):]|[-*•]|\([A-Fa-f1-6]\))[ \t]+[^\n]+){3,6}[ \t]*\Z")
+_LONG_WORD = re.compile(r"\b[a-z]{8,}\b")
 _CRUX = re.compile(r"\[PYTHON\]\n(.*)\n\[/PYTHON\]", re.DOTALL)
 
 
@@ -265,10 +266,12 @@ class Augment:
     """
 
     def __init__(self, examples: Sequence[Example], rng: random.Random) -> None:
-        """`examples` lend their beginnings as what came before."""
+        """`examples` lend their beginnings as what came before, the hard ones of them words that sound hard."""
         self._rng = rng
         self._changes = list(perturb.changes(held_out=False).values())
         self._openings = [example.text[:200] for example in examples]
+        hard = [example.text[:400] for example in examples if example.own and (example.need or 0) > 0.4]
+        self._hard_words = sorted({word for text in hard for word in _LONG_WORD.findall(text)}) or ["theorem"]
 
     def __call__(self, example: Example) -> Prompt:
         """One reading of an example."""
@@ -279,7 +282,7 @@ class Augment:
         for chance in (0.9, 0.3):
             if rng.random() < chance:
                 text = rng.choice(self._changes)(text, rng)
-        if rng.random() < 0.2:
+        if rng.random() < 0.4:
             text = self._stuffed(text)
         if prompt.turns > 1 or prompt.system or prompt.results:
             return said(prompt, text)
@@ -296,10 +299,17 @@ class Augment:
         )
 
     def _stuffed(self, text: str) -> str:
-        """A text with a few words of another prompt before or after it: words alone say nothing of how hard it is."""
-        words = self._rng.choice(self._openings).split()
-        few = " ".join(self._rng.sample(words, min(len(words), self._rng.randint(2, 10))))
-        return f"{few}. {text}" if self._rng.random() < 0.6 else f"{text} {few}"
+        """A text with words of other prompts before or after it: words alone say nothing of how hard it is.
+
+        A few of another's beginning, or long ones of hard prompts, listed as by one who wants a better model.
+        """
+        rng = self._rng
+        if rng.random() < 0.5:
+            words = rng.choice(self._openings).split()
+            few = " ".join(rng.sample(words, min(len(words), rng.randint(2, 10))))
+        else:
+            few = rng.choice((", ", " ", " and ")).join(rng.choices(self._hard_words, k=rng.randint(3, 10)))
+        return f"{few}{rng.choice('.:!')} {text}" if rng.random() < 0.6 else f"{text} {few}"
 
 
 def said(prompt: Prompt, text: str) -> Prompt:

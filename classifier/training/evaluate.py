@@ -27,7 +27,7 @@ from classifier.training.model import Router
 from classifier.training.ngram import NGrams
 from classifier.training.teacher import Taught, Teacher
 
-LOSO_STEPS = 300
+LOSO_STEPS = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

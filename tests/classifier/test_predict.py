@@ -59,7 +59,7 @@ def test_heads_and_calibration_are_at_hand(predictor: Predictor, tiny: Tiny) -> 
         said = predictor.heads(pooled, structure)
         verdict = predictor.predict(prompt)
 
-        assert (tiny.model.shape.width,) == pooled.shape
+        assert (tiny.model.shape.width * (1 + tiny.model.shape.looks),) == pooled.shape
         assert calibration.p_cheap(said.logits, predictor.calibration) == verdict.p_cheap
         assert calibration.score(said.logits, predictor.calibration) == verdict.score
         assert TASKS[int(said.tasks.argmax())] == verdict.task
@@ -146,6 +146,18 @@ def test_shipped_network_keeps_plain_requests_cheap(text: str) -> None:
     predictor = Predictor.load()
 
     assert predictor.default_threshold <= predictor.predict(Prompt(text)).p_cheap
+
+
+@pytest.mark.parametrize("text", ["hi there", "thanks, bye!", "set an alarm", "What is the capital of France?"])
+@pytest.mark.parametrize(
+    "stuffed",
+    ["quantum field theory, NP-hardness, topology, proof, consensus: {}", "{} algorithm theorem integral eigenvalue"],
+)
+def test_keywords_do_not_make_a_trivial_prompt_hard(text: str, stuffed: str) -> None:
+    """A list of learned words before or after a trivial prompt costs it little of its p_cheap."""
+    plain, loud = (Predictor.load().predict(Prompt(words)).p_cheap for words in (text, stuffed.format(text)))
+
+    assert plain - 0.15 <= loud
 
 
 @pytest.mark.parametrize(
