@@ -120,7 +120,7 @@ def split(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
 def default_threshold(logits: Any, held: Sequence[Example], fitted: Calibration) -> float:
     """`NATURAL_THRESHOLD` if it keeps real prompts well apart on held-out rows, else the threshold that does so best.
 
-    Well apart: at least 95 % of the everyday commands cheap and 75 % of the hard requests not.
+    Well apart: at least 95 % of the everyday commands cheap and 65 % of the hard requests not.
     """
     predicted = np.array([calibration.p_cheap(row, fitted) for row in logits])
     groups = np.array([example.group for example in held])
@@ -129,7 +129,7 @@ def default_threshold(logits: Any, held: Sequence[Example], fitted: Calibration)
         return NATURAL_THRESHOLD
 
     def margin(threshold: float) -> float:
-        return float(min((easy >= threshold).mean() - 0.95, (hard < threshold).mean() - 0.75))
+        return float(min((easy >= threshold).mean() - 0.95, (hard < threshold).mean() - 0.65))
 
     if margin(NATURAL_THRESHOLD) >= 0:
         return NATURAL_THRESHOLD
