@@ -73,7 +73,7 @@ def fit(
     `taught` is what the teacher says of each example; without it the embedding is not trained.
     """
     torch.manual_seed(knobs.seed)
-    groups = ["", *sorted({example.group for example in examples if not example.own})]
+    groups = ["", *sorted({example.group for example in examples if not (example.own or example.anchor)})]
     intercepts = nn.Parameter(torch.zeros(len(groups), len(JUDGEMENTS)))
     heads = (model.look, model.trunk, model.judge, model.task, model.skill, model.kind, model.embed)
     fresh = [parameter for head in heads for parameter in head.parameters()]

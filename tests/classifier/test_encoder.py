@@ -10,12 +10,12 @@ from tests.classifier.conftest import Tiny
 
 
 def test_shape(tiny: Tiny) -> None:
-    """One state of the network's width, for any number of tokens."""
+    """One state, means side by side, for any number of tokens."""
     encoder = Encoder(tiny.directory / MODEL)
     for tokens in (2, 3, 128):
         pooled = encoder(list(range(tokens)), tokens)
 
-        assert (tiny.model.shape.width,) == pooled.shape
+        assert (tiny.model.shape.width * (1 + tiny.model.shape.looks),) == pooled.shape
         assert np.float32 == pooled.dtype
 
 

@@ -90,7 +90,7 @@ def test_the_teachers_rows_are_the_examples(tokenizer: Tokenizer, examples: list
             example = examples[row]
             need = float(batch.targets[place, JUDGEMENTS.index("need")])
 
-            assert groups[int(batch.groups[place])] == ("" if example.own else example.group)
+            assert groups[int(batch.groups[place])] == ("" if example.own or example.anchor else example.group)
             assert math.isnan(need) if example.need is None else need == pytest.approx(example.need)
 
 
