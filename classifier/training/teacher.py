@@ -2,8 +2,8 @@
 
 *Meaning*: its last states, the similarities of which the embedding learns. *Judgements*: kernel ridge regression on its
 middle states and the structure, fitted on our own set. It ranks held-out rows better than one layer or all six that are
-fine-tuned on the same rows (2026-11), but takes too long to serve. Of a row that it is fitted on it says what it would say
-without it (leave-one-out in closed form, Cawley & Talbot 2003); prompts without a label can be asked about as well
+fine-tuned on the same rows (2026-11), but takes too long to serve. Of a row that it is fitted on it says what it would
+say without it (leave-one-out in closed form, Cawley & Talbot 2003); prompts without a label can be asked about as well
 (distillation, Hinton et al. 2015).
 """
 
