@@ -36,7 +36,7 @@ _SPEAKS = re.compile(rf"(?:user|human|my|original)[_-](?:{_ASKS}|said|text)", re
 _MAY_SPEAK = re.compile(_ASKS, re.IGNORECASE)
 _TAG = re.compile(r"<(/?)([A-Za-z][\w-]{1,40})(?: [^<>\n]{0,200})?>")
 _ANNOUNCED = re.compile(
-    rf"^#{{1,6}} (?:(?:my|user|the user's|current) )?(?:{_ASKS})(?: for [\w ]{{1,30}})?:?[ \t]{{0,20}}$",
+    rf"^[ \t]{{0,20}}#{{1,6}} (?:(?:my|user|the user's|current) )?(?:{_ASKS})(?: for [\w ]{{1,30}})?:?[ \t]{{0,20}}$",
     re.IGNORECASE | re.MULTILINE,
 )
 _BRACKETED = re.compile(r"\[([\w -]{1,40}): [^\]\n]{0,300}\]")
@@ -101,7 +101,8 @@ def stripped(text: str) -> str:
     text = text.strip()
     if len(text) > 2 * LOOKED_AT:
         text = f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
-    rest = _without_brackets(_announced(_without_blocks(text) if "</" in text else text)).strip()
+    rest = _without_brackets(_without_blocks(text) if "</" in text else text).strip()
+    rest = _without_brackets(_announced(rest)).strip()
     return rest if _WORD.search(rest) else text
 
 

@@ -163,6 +163,8 @@ def test_nothing_is_made_up(turn: str) -> None:
 
 
 @given(TURNS)
+@example("## Task\n ## Task\n0")
+@example("[a: b]\n## Task\n0")
 def test_what_was_read_is_read_the_same_again(turn: str) -> None:
     """Reading twice changes nothing, unless blocks stand within what the user says."""
     assume("<" not in stripped(turn))
