@@ -200,9 +200,7 @@ def _frontier(rows: Iterable[Mapping[str, Any]]) -> str:
     ]
     note = (
         "Each point is trained on our own set alone, for fewer steps than the shipped network; a cascade asks its "
-        "second network where the first is near the threshold. Shipped is the largest that leaves room below a "
-        "millisecond at 64 tokens on a busy machine: a second layer gains less than it costs, a cascade pays for "
-        "both at the prompts that matter, and without a layer words are read and not their order."
+        "second network where the first is near the threshold."
     )
     return f"## Frontier\n\n![Quality against latency](frontier.svg)\n\n{table(head, lines)}\n\n{note}"
 

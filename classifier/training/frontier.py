@@ -4,7 +4,7 @@
 
 Every point is trained on our own set alone, so that all outcome files are unseen by all of them; quality is AUC on our
 held-out rows and the mean share of the oracle's gain over the unseen sources of `--data`. Time is of the int8 file with
-tokenising, features and heads. Writes the table and the picture beside the shipped bundle; about forty minutes.
+tokenising, features and heads. Writes the table and the picture beside the shipped bundle.
 A cascade asks its second network only where the first one's p_cheap is within `NEAR` of the default threshold.
 """
 
