@@ -38,6 +38,8 @@ FOLDS = (
 SMALLEST_GAP = 0.03  # below it the share of the gap recovered is a ratio of two noises
 LARGEST = 1500  # rows ranked of one source: the interval is narrow enough
 PERTURBED = 400  # rows of our own set that are said differently
+TRIVIAL = 0.12  # need at most: every small model does it, but for accidents
+CUTS = (0.2, 0.35, 0.5, 0.65)  # from which judged need on premium counts as needed; .5 is what the boards mean
 QUALITIES = (0.95, 0.98, 0.99, 1.0)
 # A weak call's price over a strong one's: RouteLLM's pair, $0.24 and $24.7 per million tokens (arXiv 2406.18665 v4).
 PRICE = 0.24 / 24.7
@@ -114,6 +116,7 @@ def standing(name: str, scores: Vector, weak: Vector, strong: Vector, others: Ma
         "rows": len(scores),
         "auc": round(measure.auc(scores, needed), 3) if 0 < needed.mean() < 1 else None,
         "spearman_gain": round(measure.spearman(scores, strong - weak), 3),
+        "order_of_failures": round(measure.spearman(scores, -weak), 3),
     }
     if strong.mean() - weak.mean() < SMALLEST_GAP:
         return row
@@ -161,6 +164,8 @@ def held_out(examples: Sequence[Example], predictor: Predictor, rival: Judge) ->
         name: (column[definite] >= 0.5).astype(np.float64)
         for name, column in (("cheap fails", fails), ("premium needed", 1 - cheap))
     }
+    need = 1 - cheap[definite]
+    cuts = [(cut, need >= cut) for cut in CUTS]
     table = measure.reliability(p_cheap[fresh], cheap[fresh])
     return {
         "rows": len(rows),
@@ -173,6 +178,11 @@ def held_out(examples: Sequence[Example], predictor: Predictor, rival: Judge) ->
             side: [round(x, 3) for x in measure.interval(measure.auc, -p_cheap[definite], hard)]
             for side, hard in sides.items()
         },
+        "cuts": [
+            [cut, round(float(hard.mean()), 3), round(measure.auc(-p_cheap[definite], hard.astype(np.float64)), 3)]
+            for cut, hard in cuts
+            if 0 < hard.mean() < 1
+        ],
         "spearman": {
             name: round(measure.spearman(score[definite].astype(np.float64), cheap[definite]), 3)
             for name, score in scores.items()
@@ -218,6 +228,25 @@ def robust(examples: Sequence[Example], predictor: Predictor) -> list[Row]:
             }
         )
     return found
+
+
+def stuffed(examples: Sequence[Example], predictor: Predictor) -> Row:
+    """Trivial short prompts, held out, with keywords around them that sound hard: how many of the cheap ones stay."""
+    rows = [
+        e for e in examples if e.held_out and (e.own or e.anchor) and (e.need or 0) <= TRIVIAL and len(e.text) < 100
+    ]
+    rng, change = random.Random(0), perturb.changes(held_out=True)["keywords"]
+    plain, changed = (
+        np.array([said.p_cheap for said in predictor.predict_many(prompts)])
+        for prompts in ([e.prompt for e in rows], [dataset.said(e.prompt, change(e.text, rng)) for e in rows])
+    )
+    cheap = plain >= predictor.default_threshold
+    return {
+        "rows": len(rows),
+        "cheap": _share(cheap),
+        "stay": _share((changed >= predictor.default_threshold)[cheap]),
+        "mean_fall": round(float((plain - changed).mean()), 3) if rows else None,
+    }
 
 
 def embedding(examples: Sequence[Example], predictor: Predictor, whole: teacher.Teacher) -> Row:

@@ -25,7 +25,8 @@ LIMITS = """\
 
 - No prompt-only router knows much: on unseen sources expect a fraction of what an oracle would gain. The thresholds a
   route earns from its own audits matter more than this score.
-- Our own set carries the careful judgement of readers, not outcomes.
+- Our own set carries the careful judgement of readers, its scale tied to measured outcomes (the data card shows how).
+  Readers who see a prompt order it far better than a network of a millisecond does, on every source with its options.
 - The ranking boards show questions without options and fixed instructions. "Saved" takes RouteLLM's pair of prices and
   calls of equal length; AUC there is against soft chances, so that even an oracle stays below 1.
 - What it costs to have our own set alone is the difference between the tables of left-out sources and of our own set
@@ -57,7 +58,7 @@ def render(manifest: Manifest, sizes: Mapping[str, int]) -> str:
     sections: dict[str, Callable[[], str]] = {
         "latency": lambda: _latency(boards),
         "held_out": lambda: _held_out(boards["held_out"]),
-        "robust": lambda: _robust(boards["robust"], boards["embedding"]),
+        "robust": lambda: _robust(boards["robust"], boards["stuffed"], boards["embedding"]),
         "anchors": lambda: _sides(manifest, boards),
         "frontier": lambda: _frontier(boards["frontier"]),
     }
@@ -141,6 +142,11 @@ def _held_out(row: Mapping[str, Any]) -> str:
             f"{row['definite_rows']} definite questions. Cheap fails, premium needed: judged as likelier than not. "
             "Random ranks at .500.",
             table(head, ranks),
+            "AUC by where one draws the line: "
+            + ", ".join(
+                f"need ≥ {cut:.2f} ({_percent(share)} of the rows) {auc:.3f}" for cut, share, auc in row["cuts"]
+            )
+            + ".",
             f"Task: {_percent(row['task_accuracy'])} of {row['rows']} rows, "
             f"{_percent(row['task_accuracy_definite'])} of the definite ones.",
             table(["task", "recognised", "rows"], recall),
@@ -157,7 +163,7 @@ def _bounds(row: Mapping[str, Any], side: str, name: str) -> str:
     return f" [{low:.2f}, {high:.2f}]" if name == "p_cheap" else ""
 
 
-def _robust(rows: Iterable[Mapping[str, Any]], embedding: Mapping[str, Any]) -> str:
+def _robust(rows: Iterable[Mapping[str, Any]], stuffed: Mapping[str, Any], embedding: Mapping[str, Any]) -> str:
     """What stays when the same thing is said differently."""
     lines = [
         [row["change"], *(_percent(row[name]) for name in ("unchanged", "cheap_stays", "premium_stays", "found_again"))]
@@ -169,6 +175,8 @@ def _robust(rows: Iterable[Mapping[str, Any]], embedding: Mapping[str, Any]) -> 
             "## The same thing said differently",
             "Held-out rows of our own set, at the default threshold, with phrases that training has not seen.",
             table(head, lines),
+            f"Of {stuffed['rows']} trivial short prompts, held out, {_percent(stuffed['cheap'])} are sent cheap, and "
+            f"{_percent(stuffed['stay'])} of these still are with four to eight learned keywords around them.",
             f"Embedding against the whole of MiniLM on {embedding['rows']} rows: rank correlation of similarities "
             f"{embedding['rank_correlation']:.2f}, same nearest neighbour {_percent(embedding['same_neighbour'])}.",
         ]
@@ -219,15 +227,20 @@ def _ranking(title: str, rows: Iterable[Mapping[str, Any]]) -> str:
         "saved at 99 %",
         "AUC",
         "of oracle",
+        "order of failures",
     ]
-    note = "Random routing: APGR .500, CPT50 50 %, CPT80 80 %, of oracle 0."
+    note = (
+        "Random routing: APGR .500, CPT50 50 %, CPT80 80 %, of oracle 0. Order of failures: rank correlation of the "
+        "score with what cheap gets wrong; the data card has the readers' own beside it."
+    )
     return f"## {title}\n\n{table(head, map(_rank, rows))}\n\n{note}"
 
 
 def _rank(row: Mapping[str, Any]) -> list[Any]:
     """One source's line."""
+    order = f"{row['order_of_failures']:+.2f}"
     if "apgr" not in row:
-        return [row["source"], row["rows"], "no gap", *["-"] * 6, _figure(row["auc"]), "-"]
+        return [row["source"], row["rows"], "no gap", *["-"] * 6, _figure(row["auc"]), "-", order]
     low, high = row["apgr_interval"]
     rivals = [f"{row['apgr_of'][name]:.3f}" if name in row["apgr_of"] else "-" for name in ("length", "n-grams")]
     calls = " / ".join(f"{100 * share:.0f}" for share in row["calls"])
@@ -242,6 +255,7 @@ def _rank(row: Mapping[str, Any]) -> list[Any]:
         _percent(row["saved"][2]),
         _figure(row["auc"]),
         f"{row['of_oracle']:+.2f}",
+        order,
     ]
 
 

@@ -4,7 +4,7 @@ Two kinds of files, described in `data/README.md`: *outcomes*, a directory in wh
 on it, and *our own set*, prompts written and judged for this project. An example's targets, each present or not:
 
     difficulty  1 - w: the chance that a cheap model fails; w and s are the mean outcomes of a tier, because two models
-                of one tier agree at r = .26-.49 only; in our own set the judged chance, readers on one scale
+                of one tier agree at r = .26-.49 only; in our own set the judged chance, on the scale of measured ones
     gain        s (1 - w): cheap fails and premium does not
     need        1 - p_cheap. The same number as gain, but on one scale for all sources
     task, skills, kind    what is asked for, what it takes, what sort of turn it is
@@ -33,6 +33,8 @@ from classifier.training.labels import KINDS, SKILLS
 OWN = Path(__file__).with_name("data")
 OWN_FILES = ("definite.jsonl", "chat.jsonl")
 SECOND = "second.jsonl"
+MEASURED = "measured.jsonl"
+SCALE = "scale.json"
 
 # Share of a batch by group, relative to each other. By rows the exams would drown the rest; too many short commands,
 # and "short" means "easy".
@@ -54,6 +56,7 @@ SHARES = {
     "clinc150_intents": 0.03,
 }
 OTHER_SHARE = 0.04  # of a group that is not named above
+EASY, HARD = 0.2, 0.6  # need: talked up the more often below, lends the words for it above
 
 # What is left out together: files that share questions.
 FAMILIES = {"zeroeval_math_l5": "maths", "math_levels": "maths", "uiuc:math": "maths"}
@@ -90,6 +93,7 @@ class Example:
     strong: float | None = None
     trainable: bool = True  # false: evaluation only (share-alike)
     area: str = ""
+    name: tuple[str, str] = ("", "")  # of an outcome file's row: the file and its id there
 
     @property
     def text(self) -> str:
@@ -135,21 +139,31 @@ def load(outcomes: Path | None, own: Path = OWN) -> list[Example]:
         present = {path.name.removesuffix(".jsonl.gz") for path in outcomes.glob("*.jsonl.gz")}
         for name in sorted(present & (tiers.keys() | READERS.keys())):
             reader = READERS.get(name, _generic)
-            read_rows = (reader(row, tiers.get(name, {})) for row in rows(outcomes / f"{name}.jsonl.gz"))
-            found += [example for example in read_rows if example]
+            for row in rows(outcomes / f"{name}.jsonl.gz"):
+                if example := reader(row, tiers.get(name, {})):
+                    found.append(replace(example, name=(name, row["id"])))
     return found
 
 
 def judged(own: Path) -> list[Example]:
-    """Every row of our own set in the order of its files, labels on one scale (readers.py). Raises `OSError`."""
+    """Every row of our own set in the order of its files, labels on the measured scale (readers.py).
+
+    Raises `OSError`.
+    """
     parts = [(name, row) for name in OWN_FILES for row in rows(own / name)]
-    second = rows(own / SECOND) if (own / SECOND).exists() else []
-    labels = readers.agreed([row for _, row in parts], second)
+    plain, second = [row for _, row in parts], readings(own, SECOND)
+    levels = readers.on_one_scale(plain, second, readings(own, MEASURED))
+    labels = readers.agreed(levels, plain, readers.read_scale(own / SCALE))
     decided = {row["id"]: row["decided"] for row in second if "decided" in row}
     return [
         _judged({**row, "task": decided.get(row["id"], row["task"])}, name, *label)
         for (name, row), label in zip(parts, labels, strict=True)
     ]
+
+
+def readings(own: Path, name: str) -> list[dict[str, Any]]:
+    """Readings beside the first ones; none without the file."""
+    return rows(own / name) if (own / name).exists() else []
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -262,7 +276,7 @@ class Augment:
 
     Options and fixed instructions come off every other time. Then half of the readings stay as they are; the others get
     phrases, case and slips, and turns, tools and instructions at random where a prompt stands alone, because no outcome
-    here was measured with them.
+    here was measured with them. Easy prompts are changed and talked up more often: that is where it pays to try.
     """
 
     def __init__(self, examples: Sequence[Example], rng: random.Random) -> None:
@@ -270,19 +284,20 @@ class Augment:
         self._rng = rng
         self._changes = list(perturb.changes(held_out=False).values())
         self._openings = [example.text[:200] for example in examples]
-        hard = [example.text[:400] for example in examples if example.own and (example.need or 0) > 0.4]
+        hard = [example.text[:400] for example in examples if example.own and (example.need or 0) > HARD]
         self._hard_words = sorted({word for text in hard for word in _LONG_WORD.findall(text)}) or ["theorem"]
 
     def __call__(self, example: Example) -> Prompt:
         """One reading of an example."""
         rng, prompt = self._rng, example.prompt
         text = unwrapped(example, rng)
-        if rng.random() < 0.5:
+        easy = example.need is not None and example.need < EASY
+        if rng.random() < (0.3 if easy else 0.5):
             return said(prompt, text)
         for chance in (0.9, 0.3):
             if rng.random() < chance:
                 text = rng.choice(self._changes)(text, rng)
-        if rng.random() < 0.4:
+        if rng.random() < (0.6 if easy else 0.4):
             text = self._stuffed(text)
         if prompt.turns > 1 or prompt.system or prompt.results:
             return said(prompt, text)

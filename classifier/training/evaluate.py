@@ -63,6 +63,7 @@ def measure(predictor: Predictor, options: argparse.Namespace) -> dict[str, Any]
         "short_prompts_per_s": round(bench.throughput(predictor)),
         "held_out": boards.held_out(examples, predictor, rival),
         "robust": boards.robust(examples, predictor),
+        "stuffed": boards.stuffed(examples, predictor),
         "embedding": boards.embedding(examples, predictor, whole),
         "anchors": boards.at_threshold(examples, predictor),
         "probes": boards.probed(predictor),

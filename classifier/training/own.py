@@ -1,6 +1,8 @@
-"""Our own set: the checks it must pass, how far two readers agree on it, and its card.
+"""Our own set: the checks it must pass, how far two readers agree on it, what measured outcomes say, and its card.
 
     python -m classifier.training.own --data ../shared/data     # rewrites data/CARD.md, exit 1 if a check fails
+
+With `--data` the readers' scale is fitted anew to the outcomes there (readers.Scale) and written beside the card.
 
 Two prompts are near-duplicates when they share more than `ALIKE` of their runs of four words (Jaccard), the usual
 measure of near-duplicate web pages (Broder 1997). Rows of outcome files, where `--data` names them, count as others'.
@@ -14,16 +16,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from classifier.training import card, dataset, measure, readers
-from classifier.training.dataset import OWN, OWN_FILES, SECOND
+from classifier.training.dataset import MEASURED, OWN, OWN_FILES, SCALE, SECOND, Example
 
 ALIKE = 0.5
 RUN = 4
 BUSY = 60  # a run of words that this many prompts share says nothing
 CARD = "CARD.md"
+# The models saw options here that neither the file nor the readers have: of no use for the scale.
+WITHOUT_OPTIONS = {"uiuc:mmlu", "uiuc:openbook_qa", "uiuc:commonsense_qa"}
 
 Parts = dict[str, list[dict[str, Any]]]
 
@@ -35,9 +40,9 @@ an answer, and *chat products as people type*. What the labels mean is fixed in 
 [README.md](README.md). Licence: Apache-2.0, like the rest of the repository; nothing in it comes from a public
 benchmark or from a user. Rendered by `python -m classifier.training.own`; no figure here is typed by hand.
 
-The labels are judgements of what models do, not outcomes. They are worth most where an answer is definite; on open chat
-they are taken lightly (a smaller share of a batch). English leads by far. Answers were worked out while writing, and
-help a reader to judge; nothing is trained on them, and some are surely wrong."""
+The labels are judgements of what models do, tied to outcomes by one line (below). They are worth most where an answer
+is definite; on open chat they are taken lightly (a smaller share of a batch). English leads by far. Answers were worked
+out while writing, and help a reader to judge; nothing is trained on them, and some are surely wrong."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,14 +50,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     rows = {name: dataset.rows(options.own / name) for name in OWN_FILES}
     every = [row for part in rows.values() for row in part]
-    others = [example.text for example in dataset.load(options.data, options.own) if not example.own]
-    found = faults(every, others)
-    text = render(rows, dataset.rows(options.own / SECOND))
+    others = [example for example in dataset.load(options.data, options.own) if not example.own]
+    found = faults(every, (example.text for example in others))
+    if scale := measured_scale(options.own, others):
+        (options.own / SCALE).write_bytes(msgspec.json.format(msgspec.json.encode(scale), indent=1) + b"\n")
+    text = render(options.own)
     (options.own / CARD).write_text(text, encoding="utf-8")
     print(text)
     for fault in found:
         print(fault, file=sys.stderr)
     sys.exit(1 if found else 0)
+
+
+def measured_scale(own: Path, outcomes: Iterable[Example]) -> readers.Scale | None:
+    """The line from what readers said of prompts of outcome files to what was measured; None where they read none."""
+    known = {example.name: example for example in outcomes if example.weak is not None}
+    readings = dataset.readings(own, MEASURED)
+    every = [row for name in OWN_FILES for row in dataset.rows(own / name)]
+    levels = readers.on_one_scale(every, dataset.readings(own, SECOND), readings).measured
+    names = [(row["source"], row["id"]) for row in readings]
+    seen = [(known[name], level) for name, level in zip(names, levels, strict=True) if name in known]
+    if not seen:
+        return None
+    groups = np.array([example.group for example, _ in seen])
+    said = np.array([level for _, level in seen])
+    weak, strong = (np.array([getattr(e, side) for e, _ in seen], np.float64) for side in ("weak", "strong"))
+    whole = ~np.isin(groups, list(WITHOUT_OPTIONS))
+    scale = readers.Scale(*readers.fit_scale(said[whole, 0], 1 - weak[whole], groups[whole].tolist()))
+
+    def about(name: str) -> dict[str, Any]:
+        here = groups == name
+        return {
+            "source": name,
+            "rows": int(here.sum()),
+            "failed": round(float(1 - weak[here].mean()), 3),
+            "judged": round(float(readers.chances(said[here, 0]).mean()), 3),
+            "scaled": round(float(np.mean([scale.chances(level)[0] for level in said[here]])), 3),
+            "order_of_failures": round(measure.spearman(said[here, 0], 1 - weak[here]), 3),
+            "order_of_premium": round(measure.spearman(said[here, 1], strong[here]), 3),
+        }
+
+    return msgspec.structs.replace(scale, sources=tuple(about(str(name)) for name in np.unique(groups)))
 
 
 def text_of(row: dict[str, Any]) -> str:
@@ -72,19 +110,19 @@ def faults(rows: Sequence[dict[str, Any]], others: Iterable[str] = ()) -> list[s
     return found + [f"{names[a]} is nearly {names[b]}" for a, b in _alike(runs, len(rows))]
 
 
-def agreement(parts: Parts, second: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """By part: how far the second, independent reading agrees with the first, both on one scale."""
+def agreement(parts: Parts, second: Sequence[dict[str, Any]], levels: readers.Levels) -> list[list[Any]]:
+    """By part: how far the second, independent reading agrees with the first, both without severity."""
     every = [row for rows in parts.values() for row in rows]
-    first, again = readers.on_one_scale(every, second)
+    again = levels.again
     tasks = {row["id"]: row["task"] for row in second}
-    levels = {row["id"]: level for row, level in zip(every, first, strict=True)}
+    first = {row["id"]: level for row, level in zip(every, levels.first, strict=True)}
     table = []
     for name, rows in parts.items():
         twice = [row for row in rows if row["id"] in again]
         if not twice:
             continue
-        pairs = [readers.chances(np.array([levels[row["id"]], again[row["id"]]])) for row in twice]
-        fails, rescue = np.array(pairs).transpose(2, 1, 0)
+        pairs = np.array([[first[row["id"]], again[row["id"]]] for row in twice])
+        fails, rescue = readers.chances(pairs).transpose(2, 1, 0)
         need = fails * rescue
         table.append(
             [
@@ -105,9 +143,12 @@ def _separated(label: npt.NDArray[np.float64]) -> str:
     return f"{measure.auc(label[0], high):.3f}" if 0 < high.mean() < 1 else "-"
 
 
-def render(parts: Parts, second: Sequence[dict[str, Any]]) -> str:
-    """The card."""
+def render(own: Path) -> str:
+    """The card of the set in a directory."""
+    parts = {name: dataset.rows(own / name) for name in OWN_FILES}
+    second = dataset.readings(own, SECOND)
     every = [row for rows in parts.values() for row in rows]
+    levels = readers.on_one_scale(every, second, dataset.readings(own, MEASURED))
     counts = {key: Counter(row.get(key, "first") for row in every) for key in ("task", "kind", "lang")}
     skills = Counter(skill for row in every for skill in row["skills"])
     sizes = [
@@ -151,9 +192,10 @@ def render(parts: Parts, second: Sequence[dict[str, Any]]) -> str:
                 "AUC, need ≥ .5",
                 "same task",
             ],
-            agreement(parts, second),
+            agreement(parts, second, levels),
         ),
-        f"Severity of the readers (fails, log-odds above the common scale): {_severity(every, second)}.",
+        f"Severity of the readers (fails, log-odds above the common scale): {_severity(every, levels)}.",
+        *_against_outcomes(readers.read_scale(own / SCALE)),
         f"{len(faults(every))} pairs of rows share more than {ALIKE:.0%} of their runs of {RUN} words.",
     ]
     return "\n\n".join(sections) + "\n"
@@ -182,11 +224,36 @@ def _alike(runs: Sequence[set[tuple[str, ...]]], ours: int) -> list[tuple[int, i
     return found
 
 
-def _severity(rows: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> str:
+def _severity(rows: Sequence[dict[str, Any]], levels: readers.Levels) -> str:
     """How strictly each first reader judges."""
-    first, _ = readers.on_one_scale(rows, second)
-    found = {readers.reader(row): readers.odds(row)[0] - level[0] for row, level in zip(rows, first, strict=True)}
+    found = {
+        readers.reader(row): readers.odds(row)[0] - level[0] for row, level in zip(rows, levels.first, strict=True)
+    }
     return ", ".join(f"{name} {value:+.2f}" for name, value in sorted(found.items()))
+
+
+def _against_outcomes(scale: readers.Scale) -> list[str]:
+    """What readers said of prompts of outcome files, beside what was measured; nothing where nobody read any."""
+    if not scale.sources:
+        return []
+    rows = [
+        [
+            source["source"] + (" (no options)" if source["source"] in WITHOUT_OPTIONS else ""),
+            source["rows"],
+            *(f"{source[name]:.2f}" for name in ("failed", "judged", "scaled")),
+            *(f"{source[name]:.2f}" for name in ("order_of_failures", "order_of_premium")),
+        ]
+        for source in scale.sources
+    ]
+    head = ["source", "rows read", "cheap failed", "as judged", "on the scale", "order of fails", "order of rescue"]
+    return [
+        "## Against measured outcomes",
+        "Readers also judged prompts of outcome files, which they had not seen, among ours (`measured.jsonl`). The "
+        f"line in log-odds, measured = {scale.shift:+.2f} {scale.slope:+.2f} · judged, turns every label *fails* of "
+        "the set into the chance that is trained on. *Order*: rank correlation of fails with cheap's failures, and of "
+        "rescue with premium's successes, within the source. Sources without options do not count for the line.",
+        card.table(head, rows),
+    ]
 
 
 def _spread(values: Sequence[float]) -> list[float]:

@@ -131,6 +131,16 @@ TALK_DOWN = (
     "Low effort is fine: ",
     "A quick chat while I wait for the bus: ",
 )
+# What who wants a better model would pile up around anything.
+KEYWORDS = (
+    "quantum", "eigenvalue", "jurisprudence", "NP-hard", "Bayesian", "compiler", "thermodynamics", "topology",
+    "asynchronous", "proof", "Lagrangian", "cryptography", "polynomial", "tort", "pharmacokinetics", "recursion",
+    "derivative", "epistemology", "concurrency", "theorem", "differential equation", "distributed consensus",
+    "macroeconomics", "optimisation", "stochastic", "integral", "deadlock", "hermeneutics", "Kubernetes", "algorithm",
+    "Fourier transform", "regression analysis", "manifold", "oncology", "dynamic programming", "constitutional law",
+    "type inference", "entropy", "Navier-Stokes", "combinatorics", "semiconductor", "microservices", "game theory",
+    "induction", "amortised complexity", "stoichiometry", "gradient descent", "ontology",
+)  # fmt: skip
 
 Change = Callable[[str, random.Random], str]
 
@@ -183,6 +193,10 @@ def changes(*, held_out: bool) -> Mapping[str, Change]:
     def filler(text: str, rng: random.Random) -> str:
         return rng.choice(half(FILLERS)) + text + rng.choice(half(ENDINGS))
 
+    def keywords(text: str, rng: random.Random) -> str:
+        few = ", ".join(rng.sample(half(KEYWORDS), rng.randint(4, 8)))
+        return f"{few}. {text}" if rng.random() < 0.5 else f"{text} ({few})"
+
     def wrapper(text: str, rng: random.Random) -> str:
         return rng.choice(half(WRAPPERS)).replace("{}", text)
 
@@ -195,4 +209,5 @@ def changes(*, held_out: bool) -> Mapping[str, Change]:
         "wrapper in another language": wrapper,
         "talked up": before(TALK_UP),
         "talked down": before(TALK_DOWN),
+        "keywords": keywords,
     }

@@ -50,6 +50,7 @@ def test_figures_of_a_source() -> None:
 
     assert (row["source"], row["rows"], row["auc"], row["of_oracle"]) == ("s", 100, 1, 1)
     assert (row["apgr"], row["apgr_of"]) == (0.75, {"length": 0.25})
+    assert row["order_of_failures"] == pytest.approx(0.866, abs=1e-3)
     assert (row["cpt50"], row["cpt80"]) == (0.25, 0.4)
     assert row["calls"] == [0.45, 0.48, 0.49, 0.5]
     assert row["saved"] == pytest.approx([(1 - share) * (1 - boards.PRICE) for share in row["calls"]], abs=1e-3)
@@ -181,6 +182,10 @@ def test_held_out_rows_of_our_own_set(predictor: Predictor, examples: list[Examp
         assert found.keys() == row["spearman"].keys() == {"p_cheap", "by length", "by n-grams"}
         assert row["auc_interval"][side][0] <= found["p_cheap"] <= row["auc_interval"][side][1]
         assert found["by n-grams"] > 0.9
+    for cut, share, auc in row["cuts"]:
+        assert cut in boards.CUTS
+        assert 0 < share < 1
+        assert 0 <= auc <= 1
     assert 0 <= row["ece"] <= 1
     assert sum(count for _, count in row["task_recall"].values()) == len(held)
 
@@ -205,6 +210,22 @@ def test_all_on_one_side(tiny: Tiny, examples: list[Example], threshold: float) 
 
     assert all(row["unchanged"] == 1 for row in rows)
     assert orjson.loads(orjson.dumps(rows)) == rows
+
+
+def test_trivial_prompts_stuffed_with_keywords(tiny: Tiny) -> None:
+    """Only short held-out rows that need no premium count; those that are sent cheap stay or do not."""
+    need = {"easy": 0.02, "hard": 0.9}
+    rows = [Example("own:chat", Prompt(f"{name} {n}"), need=level) for name, level in need.items() for n in range(60)]
+    rows.append(Example("own:chat", Prompt("easy " * 40), need=0.02))
+    predictor = Predictor.load(tiny.directory)
+    counted = sum(row.held_out for row in rows[:60])
+    found = []
+    for predictor.default_threshold in (0.0, 1.01):
+        found.append(boards.stuffed(rows, predictor))
+
+    assert found[0] == found[0] | {"rows": counted, "cheap": 1, "stay": 1}
+    assert found[1] == found[1] | {"rows": counted, "cheap": 0, "stay": None}
+    assert boards.stuffed([], predictor) == {"rows": 0, "cheap": None, "stay": None, "mean_fall": None}
 
 
 def test_embedding_against_its_teacher(predictor: Predictor, examples: list[Example], base_weights: Path) -> None:

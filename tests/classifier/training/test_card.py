@@ -43,6 +43,7 @@ def measured(tiny: Tiny, examples: list[Example], base_weights: Path) -> dict[st
         "short_prompts_per_s": 1234,
         "held_out": boards.held_out(examples, predictor, rival),
         "robust": boards.robust(examples, predictor),
+        "stuffed": boards.stuffed(examples, predictor),
         "embedding": boards.embedding(examples, predictor, Teacher(base_weights)),
         "anchors": boards.at_threshold(examples, predictor),
         "probes": boards.probed(predictor),

@@ -10,7 +10,7 @@ from classifier.predict import Predictor
 from classifier.training import card, evaluate
 from tests.classifier.conftest import Tiny
 
-BOARDS = {"latency", "held_out", "robust", "embedding", "anchors", "probes", "in_sample", "never_trained"}
+BOARDS = {"latency", "held_out", "robust", "stuffed", "embedding", "anchors", "probes", "in_sample", "never_trained"}
 
 
 @pytest.fixture
@@ -111,6 +111,4 @@ def test_replayed_figures(clone: Path, tiny: Tiny) -> None:
 
 def test_sizes_are_of_the_files_that_serve(tiny: Tiny) -> None:
     """Network, heads and tokenizer, in bytes."""
-    assert evaluate.sizes(tiny.directory) == {
-        name: len((tiny.directory / name).read_bytes()) for name in bundle.FILES
-    }
+    assert evaluate.sizes(tiny.directory) == {name: len((tiny.directory / name).read_bytes()) for name in bundle.FILES}

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from classifier.features import TASKS
-from classifier.training import dataset, own
+from classifier.training import dataset, own, readers
 from classifier.training.boards import read_probes
 from classifier.training.labels import KINDS, SKILLS
 
@@ -90,10 +90,16 @@ class TestShipped:
 
     def test_the_card_is_rendered(self) -> None:
         """Nobody has typed into the shipped card: it is what the files render to."""
-        parts = {name: dataset.rows(dataset.OWN / name) for name in dataset.OWN_FILES}
-        text = own.render(parts, dataset.rows(dataset.OWN / dataset.SECOND))
+        assert (dataset.OWN / own.CARD).read_text(encoding="utf-8") == own.render(dataset.OWN)
 
-        assert (dataset.OWN / own.CARD).read_text(encoding="utf-8") == text
+    def test_readings_of_measured_prompts(self) -> None:
+        """Each prompt was read once; chances; and the scale rests on as many as could be joined to outcomes."""
+        read = dataset.readings(dataset.OWN, dataset.MEASURED)
+        scale = readers.read_scale(dataset.OWN / dataset.SCALE)
+
+        assert len({(row["source"], row["id"]) for row in read}) == len(read) > 5_000
+        assert [row["id"] for row in read if not 0 <= row["fails"] <= 1 or not 0 <= row["rescue"] <= 1] == []
+        assert 5_000 < sum(source["rows"] for source in scale.sources) <= len(read)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +140,13 @@ def test_agreement() -> None:
     second = [{"id": f"definite-{n}", "fails": n / 10, "task": "chat", **again} for n in range(1, 10)]
     second += [{"id": f"chat-{n}", "fails": 1 - n / 10, "task": "code", **again} for n in (1, 9)]
 
-    assert own.agreement(parts, second) == [
+    every = [each for rows in parts.values() for each in rows]
+
+    assert own.agreement(parts, second, readers.on_one_scale(every, second)) == [
         ["definite", 9, "100%", "1.00", "1.00", "1.000", "1.000", "100%"],
         ["chat", 2, "22%", "-1.00", "-1.00", "0.000", "0.000", "0%"],
     ]
-    assert own.agreement(parts, []) == []
+    assert own.agreement(parts, [], readers.on_one_scale(every, [])) == []
 
 
 def run(directory: Path, *arguments: str) -> int | str | None:
@@ -167,3 +175,26 @@ def test_command(own_directory: Path, data_directory: Path, tmp_path: Path, caps
     assert "| definite | 31 | 1 | 1 | 0 | 0 | 3 % | 0 % | 97 % |" in card
     assert "| chat | 0 | 0 | 0 | 0 | 0 | 0 % | 0 % | 0 % |" in card
     assert "30 rows (97%) were read a second time" in card
+
+
+def test_the_scale_is_fitted_to_outcomes(own_directory: Path, data_directory: Path, tmp_path: Path) -> None:
+    """With readings of prompts whose outcomes are there, the line is written and the card says what it rests on."""
+    home = Path(shutil.copytree(own_directory, tmp_path / "own"))
+    rows = [example for example in dataset.load(data_directory, home) if example.weak is not None]
+    chosen = [example for example in rows if example.group == rows[0].group]
+    readings = [
+        {"source": source, "id": name, "reader": "r", "fails": (1 - (e.weak or 0)) / 2, "rescue": e.strong}
+        for e in chosen
+        for source, name in [e.name]
+    ]
+    (home / dataset.MEASURED).write_bytes(b"\n".join(map(orjson.dumps, readings)))
+
+    run(home, "--data", str(data_directory))
+    scale = readers.read_scale(home / dataset.SCALE)
+    (source,) = scale.sources
+
+    assert scale.shift > 0
+    assert source["rows"] == len(chosen)
+    assert source["judged"] < source["failed"] == pytest.approx(source["scaled"], abs=0.1)
+    assert source["order_of_failures"] > 0.9
+    assert f"| {source['source']} | {len(chosen)} |" in (home / own.CARD).read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ PHRASES = {
     "wrapper in another language": perturb.WRAPPERS,
     "talked up": perturb.TALK_UP,
     "talked down": perturb.TALK_DOWN,
+    "keywords": perturb.KEYWORDS,
 }
 
 

@@ -1,5 +1,9 @@
 """Labels on one scale: what is a reader's own severity is taken out, what is the row's stays."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 
@@ -30,10 +34,15 @@ def batches(every: int = 3) -> tuple[list[dict[str, object]], list[dict[str, obj
     return rows, second, np.array(levels)
 
 
+def agreed(rows: Sequence[readers.Row], second: Sequence[readers.Row]) -> list[tuple[float, float]]:
+    """Labels as the readers mean them."""
+    return readers.agreed(readers.on_one_scale(rows, second), rows, readers.Scale())
+
+
 def test_severity_is_found_and_taken_out() -> None:
     """Rows of a strict and of a mild writer that are equally hard get the same label."""
     rows, second, levels = batches()
-    labels = np.array([fails for fails, _ in readers.agreed(rows, second)])
+    labels = np.array([fails for fails, _ in agreed(rows, second)])
     off = np.log(labels / (1 - labels)) - levels
     raw = np.array([row["fails"] for row in rows])
 
@@ -44,7 +53,7 @@ def test_severity_is_found_and_taken_out() -> None:
 def test_the_scale_is_the_writers_mean() -> None:
     """However mild the second readers are, the level of the whole stays that of the first readings."""
     rows, second, _ = batches()
-    first, _ = readers.on_one_scale(rows, second)
+    first = readers.on_one_scale(rows, second).first
 
     assert np.mean([level[0] for level in first]) == pytest.approx(np.mean([readers.odds(row)[0] for row in rows]))
 
@@ -53,7 +62,7 @@ def test_two_readings_are_averaged() -> None:
     """The label of a row read twice lies between what both said, each without its severity."""
     rows = [{"id": f"a-{n}", "fails": 0.5, "rescue": 0.5} for n in range(10)]
     second = [{"id": f"a-{n}", "reader": "r", "fails": 0.7 if n else 0.3, "rescue": 0.5} for n in range(10)]
-    labels = [fails for fails, _ in readers.agreed(rows, second)]
+    labels = [fails for fails, _ in agreed(rows, second)]
 
     assert labels[0] < 0.45
     assert labels[1] > 0.5
@@ -64,14 +73,14 @@ def test_without_second_readings_nothing_changes() -> None:
     """The labels are what was written."""
     rows = [{"id": "a-1", "fails": 0.3, "rescue": 0.9}, {"id": "b-1", "fails": 0.02, "rescue": 0.5}]
 
-    assert readers.agreed(rows, []) == [(0.3, 0.9), (0.02, 0.5)]
+    assert agreed(rows, []) == [(0.3, 0.9), (0.02, 0.5)]
 
 
 def test_readings_of_rows_that_are_not_there_are_ignored() -> None:
     """A row may be taken out of the set without its second reading."""
     gone = {"id": "z-1", "reader": "r", "fails": 0.9, "rescue": 0.5}
 
-    assert readers.agreed([{"id": "a-1", "fails": 0.3, "rescue": 0.9}], [gone]) == [(0.3, 0.9)]
+    assert agreed([{"id": "a-1", "fails": 0.3, "rescue": 0.9}], [gone]) == [(0.3, 0.9)]
 
 
 def test_few_readings_move_little() -> None:
@@ -88,3 +97,69 @@ def test_few_readings_move_little() -> None:
 def test_the_reader_is_in_the_id() -> None:
     """Up to the last dash."""
     assert readers.reader({"id": "team-x-0012"}) == "team-x"
+
+
+def test_measured_prompts_tie_readers_together() -> None:
+    """Two writers whose second readers never met are on one scale once both of these read from the same source."""
+    rng = np.random.default_rng(1)
+    rows, second, levels = [], [], []
+    for writer, again, severity in (("a", "r", 0.9), ("b", "s", -0.9)):
+        for number in range(60):
+            level = float(rng.normal(0, 0.8))
+            name = f"{writer}-{number}"
+            levels.append(level)
+            rows.append({"id": name, "fails": judged(level, severity), "rescue": 0.8})
+            second.append({"id": name, "reader": again, "fails": judged(level, SECOND[again]), "rescue": 0.8})
+    measured = [
+        {
+            "source": "exams",
+            "id": str(n),
+            "reader": "rs"[n % 2],
+            "fails": judged(n // 2 / 100 - 1, SECOND["rs"[n % 2]]),
+            "rescue": 0.8,
+        }
+        for n in range(400)
+    ]
+
+    def off(found: readers.Levels) -> float:
+        """How much higher the writer a still stands than b."""
+        gaps = np.array([level[0] for level in found.first]) - levels
+        return float(gaps[:60].mean() - gaps[60:].mean())
+
+    assert abs(off(readers.on_one_scale(rows, second))) > 0.3
+    tied = readers.on_one_scale(rows, second, measured)
+    assert abs(off(tied)) < 0.2
+    assert np.ptp(np.array([level[0] for level in tied.measured]) - (np.arange(400) // 2 / 100)) < 0.1
+
+
+def test_the_line_to_what_was_measured() -> None:
+    """Shift and slope are found again, and a source of few rows counts as much as one of many."""
+    rng = np.random.default_rng(2)
+    levels = rng.normal(-1, 1, 600)
+    failed = 1 / (1 + np.exp(-(1.4 + 0.8 * levels)))
+
+    assert readers.fit_scale(levels, failed, ["x"] * 600) == pytest.approx((1.4, 0.8), abs=0.01)
+    harder = np.concatenate([failed, 1 / (1 + np.exp(-(2.4 + 0.8 * levels[:60])))])
+    shift, _ = readers.fit_scale(np.concatenate([levels, levels[:60]]), harder, ["x"] * 600 + ["y"] * 60)
+    assert shift == pytest.approx(1.9, abs=0.1)
+
+
+def test_labels_are_on_the_measured_scale() -> None:
+    """What cheap fails goes along the line; rescue stays as it was judged."""
+    rows = [{"id": "a-1", "fails": 0.5, "rescue": 0.9}]
+    fails, rescue = readers.agreed(readers.on_one_scale(rows, []), rows, readers.Scale(1.0, 2.0))[0]
+
+    assert fails == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-4)
+    assert rescue == 0.9
+
+
+def test_a_scale_in_a_file(tmp_path: Path) -> None:
+    """It is read as it was written; without a file readers are believed; a field that is not known is refused."""
+    path = tmp_path / "scale.json"
+
+    assert readers.read_scale(path) == readers.Scale(0.0, 1.0)
+    path.write_bytes(msgspec.json.encode(readers.Scale(1.5, 0.9)))
+    assert readers.read_scale(path) == readers.Scale(1.5, 0.9)
+    path.write_text('{"shfit": 1}', encoding="utf-8")
+    with pytest.raises(msgspec.ValidationError, match="shfit"):
+        readers.read_scale(path)
