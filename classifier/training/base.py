@@ -2,10 +2,10 @@
 
 Mean-pooled hidden states of layers 2-3 rank difficulty best; the last layer's, trained for similarity, are among the
 worst (MMLU with whole subjects left out, ridge on layers 0-6: APGR .557 .581 .607 .600 .579 .552 .559; 2026-11). So the
-upper layers do not serve; what the middle ones see is distilled (teacher.py). The vocabulary is pruned because the
-embedding table would be three quarters of the file: every single character stays, so that nothing becomes unreadable,
-and a dropped word falls into pieces that were kept. BERT's word list is ordered by frequency, so the lowest ids are the
-most useful ones.
+upper layers do not serve; what they see is distilled (teacher.py). The vocabulary is pruned because the embedding table
+would be three quarters of the file: every single character stays, so that nothing becomes unreadable, and a dropped
+word falls into pieces that were kept. BERT's word list is ordered by frequency, so the lowest ids are the most useful
+ones.
 """
 
 from importlib.util import find_spec

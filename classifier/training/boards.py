@@ -192,6 +192,7 @@ def held_out(examples: Sequence[Example], predictor: Predictor, rival: Judge) ->
         "reliability": [[round(value, 3) for value in line] for line in table],
         "task_accuracy": round(float(right.mean()), 3),
         "task_accuracy_definite": round(float(right[definite].mean()), 3),
+        "task_accuracy_english": _share(right[np.array([example.lang == "en" for example in rows])]),
         "task_recall": {
             task: [round(float(right[here].mean()), 3), int(here.sum())]
             for index, task in enumerate(TASKS)

@@ -41,7 +41,7 @@ SCALE = "scale.json"
 # orders other sources no better (2026-11).
 SHARES = {
     "own:definite": 1.0,
-    "own:chat": 0.35,
+    "own:chat": 0.45,
     "mmlu_pro": 0.05,
     "zeroeval_crux": 0.03,
     "zeroeval_math_l5": 0.015,
@@ -94,6 +94,7 @@ class Example:
     strong: float | None = None
     trainable: bool = True  # false: evaluation only (share-alike)
     area: str = ""
+    lang: str = ""
     name: tuple[str, str] = ("", "")  # of an outcome file's row: the file and its id there
 
     @property
@@ -187,6 +188,7 @@ def _judged(row: dict[str, Any], file: str, fails: float, rescue: float) -> Exam
         gain=gain,
         need=gain,
         area=row["area"],
+        lang=row["lang"],
     )
 
 

@@ -32,7 +32,7 @@ from classifier.training.labels import SKILLS
 from classifier.training.model import Output, Router
 from classifier.training.teacher import Floats, Taught
 
-WEIGHTS = {"difficulty": 0.5, "gain": 0.5, "need": 1.0, "task": 0.4, "skill": 1.0, "kind": 0.1, "embedding": 3.0}
+WEIGHTS = {"difficulty": 0.5, "gain": 0.5, "need": 1.0, "task": 0.8, "skill": 1.0, "kind": 0.1, "embedding": 3.0}
 TAUGHT = {"judged": 1.0, "tasks": 1.0}  # the teacher's word, beside the labels' as above
 
 

@@ -1,10 +1,10 @@
 """What the whole of all-MiniLM-L6-v2 sees in a prompt, for the small network to learn from.
 
-*Meaning*: its last states, the similarities of which the embedding learns. *Judgements*: kernel ridge regression on its
-middle states and the structure, fitted on our own set. It ranks held-out rows better than one layer or all six that are
-fine-tuned on the same rows (2026-11), but takes too long to serve. Of a row that it is fitted on it says what it would
-say without it (leave-one-out in closed form, Cawley & Talbot 2003); prompts without a label can be asked about as well
-(distillation, Hinton et al. 2015).
+*Meaning*: its last states, the similarities of which the embedding learns. *Judgements*: kernel ridge regression on
+some of its states and the structure, fitted on our own set. It ranks held-out rows better than one layer or all six
+that are fine-tuned on the same rows (2026-11), but takes too long to serve. Of a row that it is fitted on it says what
+it would say without it (leave-one-out in closed form, Cawley & Talbot 2003); prompts without a label can be asked about
+as well (distillation, Hinton et al. 2015).
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from classifier.training.dataset import Example
 Floats = npt.NDArray[np.float32]
 
 WHOLE = (6, 30_522, 1536)  # layers, word pieces, feed-forward units
-MIDDLE = (2, 3, 4)  # layers whose states say how hard a prompt is
+SEEN = (2, 3, 4, 6)  # layers whose states it judges by: the middle ones say how hard, the last what is asked for
 RIDGE, NARROW = 0.5, 0.5  # by AUC on held-out rows, which hardly changes around them
 SMALL = 0.02  # judged chances are cut here before they become log-odds
 
@@ -101,9 +101,9 @@ def _meaning(states: Floats) -> Floats:
 
 
 def _columns(states: Floats, prompts: Sequence[Prompt]) -> Floats:
-    """What the machine is fitted on, standardised: middle states and structure."""
+    """What the machine is fitted on, standardised: states and structure."""
     structure = np.array([features.structure(prompt) for prompt in prompts])
-    columns = np.concatenate([states[:, MIDDLE].reshape(len(states), -1), structure], 1)
+    columns = np.concatenate([states[:, SEEN].reshape(len(states), -1), structure], 1)
     found: Floats = ((columns - columns.mean(0)) / (columns.std(0) + 1e-3)).astype(np.float32)
     return found
 

@@ -100,14 +100,26 @@ def test_written_and_read_again_it_is_the_same_card(tiny: Tiny, measured: dict[s
     assert card.render(bundle.read_manifest(tmp_path), {}) == card.render(manifest, {})
 
 
+def test_the_frontier_argues_from_its_points(tiny: Tiny) -> None:
+    """The best point within the budget is named, and what the best of all would cost; none within it: nothing is."""
+    points = [("small", 0.2, 0.7), ("right", 0.9, 0.8), ("large", 3.6, 0.82)]
+    row = {"mb": 9.0, "ms128": 2.0, "of_oracle": 0.1, "task_accuracy": 0.8}
+    rows = [row | {"name": name, "ms64": ms, "auc": auc} for name, ms, auc in points]
+
+    assert "right ranks our own rows best (AUC 0.800); large, the best of all, has +0.020 for 4.0 times the time" in (
+        card.render(with_boards(tiny.manifest, frontier=rows), {})
+    )
+    assert "the best of all" not in card.render(with_boards(tiny.manifest, frontier=rows[2:]), {})
+
+
 def test_a_source_without_a_gap(tiny: Tiny) -> None:
     """It has a line that says so, as wide as the others."""
-    row = {"source": "flat", "rows": 40, "auc": 0.5, "spearman_gain": 0.0}
+    row = {"source": "flat", "rows": 40, "auc": 0.5, "spearman_gain": 0.0, "order_of_failures": 0.0}
     text = card.render(with_boards(tiny.manifest, in_sample=[row]), {})
     (line,) = [line for line in text.split("\n") if line.startswith("| flat ")]
 
     assert line.startswith("| flat | 40 | no gap | - |")
-    assert line.count("|") == 12
+    assert line.count("|") == 13
 
 
 def test_a_wrong_probe_cannot_break_its_table(tiny: Tiny, measured: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from classifier import bench, bundle
 from classifier.predict import Prompt
-from classifier.training import boards, dataset, frontier
+from classifier.training import dataset, frontier
 from classifier.training.dataset import Example
 from classifier.training.frontier import Point
 from tests.classifier.conftest import Tiny
@@ -41,7 +41,7 @@ def sources(count: int) -> dict[str, list[Example]]:
 
 def test_what_is_scored(examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
     """Held-out rows of our own set, and up to LARGEST rows of each source with outcomes."""
-    monkeypatch.setattr(boards, "LARGEST", 20)
+    monkeypatch.setattr(frontier, "LARGEST", 20)
     found = frontier.by_source(examples)
 
     assert found.keys() == {"", "mmlu_pro", "uiuc:gsm8k"}
