@@ -27,7 +27,11 @@ LIMITS = """\
 - No prompt-only router knows much: on unseen sources expect a fraction of what an oracle would gain. The thresholds a
   route earns from its own audits matter more than this score.
 - Our own set carries the careful judgement of readers, its scale tied to measured outcomes (the data card shows how).
-  Readers who see a prompt order it far better than a network of a millisecond does, on every source with its options.
+  Readers who see a prompt order it better than this network does, on every source with its options (`order of
+  failures` beside the data card's `order of fails`): what limits the ranking of unseen sources is not the labels but
+  what can be read off a prompt in a millisecond; all six layers of the base do hardly better there (the frontier).
+- The two numbers that tie our labels to outcomes are fitted to all files, left-out ones among them. Being one rising
+  line, they order nothing.
 - The ranking boards show questions without options and fixed instructions. "Saved" takes RouteLLM's pair of prices and
   calls of equal length; AUC there is against soft chances, so that even an oracle stays below 1.
 - What it costs to have our own set alone is the difference between the tables of left-out sources and of our own set
