@@ -213,12 +213,12 @@ def _frontier(rows: Sequence[Mapping[str, Any]]) -> str:
         "task",
     ]
     quick = max((row for row in rows if row["ms64"] <= BUDGET_MS), key=lambda row: row["auc"], default=None)
-    best = max(rows, key=lambda row: row["auc"])
     note = (
         "Each point is trained on our own set alone, for fewer steps than the shipped network; a cascade asks its "
         "second network where the first is near the threshold."
     )
     if quick:
+        best = max(rows, key=lambda row: row["auc"])
         note += (
             f" Of what stays within {BUDGET_MS:.1f} ms at 64 tokens, {quick['name']} ranks our own rows best (AUC "
             f"{quick['auc']:.3f}); {best['name']}, the best of all, has {best['auc'] - quick['auc']:+.3f} for "

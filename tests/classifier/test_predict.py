@@ -154,10 +154,13 @@ def test_shipped_network_keeps_plain_requests_cheap(text: str) -> None:
     ["quantum field theory, NP-hardness, topology, proof, consensus: {}", "{} algorithm theorem integral eigenvalue"],
 )
 def test_keywords_do_not_make_a_trivial_prompt_hard(text: str, stuffed: str) -> None:
-    """A list of learned words before or after a trivial prompt costs it little of its p_cheap."""
+    """A list of learned words before or after a trivial prompt costs it little of its p_cheap, in log-odds.
+
+    In log-odds, so that it means the same on every scale of p_cheap.
+    """
     plain, loud = (Predictor.load().predict(Prompt(words)).p_cheap for words in (text, stuffed.format(text)))
 
-    assert plain - 0.15 <= loud
+    assert np.log(plain / (1 - plain)) - 1.25 <= np.log(loud / (1 - loud))
 
 
 @pytest.mark.parametrize(

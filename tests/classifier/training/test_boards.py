@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 
 from classifier.predict import Predictor, Prompt
-from classifier.training import boards, measure, perturb, train
+from classifier.training import boards, dataset, measure, perturb, train
 from classifier.training.dataset import Example
 from classifier.training.model import Router, Shape
 from classifier.training.ngram import NGrams
@@ -226,6 +226,15 @@ def test_trivial_prompts_stuffed_with_keywords(tiny: Tiny) -> None:
     assert found[0] == found[0] | {"rows": counted, "cheap": 1, "stay": 1}
     assert found[1] == found[1] | {"rows": counted, "cheap": 0, "stay": None}
     assert boards.stuffed([], predictor) == {"rows": 0, "cheap": None, "stay": None, "mean_fall": None}
+
+
+def test_shipped_network_keeps_stuffed_trivial_prompts_cheap() -> None:
+    """Keywords that sound hard turn few trivial prompts, all of them held out, away from the cheap side."""
+    found = boards.stuffed(dataset.load(None), Predictor.load())
+
+    assert found["rows"] > 150
+    assert found["cheap"] > 0.75
+    assert found["stay"] > 0.9
 
 
 def test_embedding_against_its_teacher(predictor: Predictor, examples: list[Example], base_weights: Path) -> None:

@@ -142,7 +142,7 @@ def test_the_protocol_of_routellm() -> None:
     """A line for each way of ranking, and the same benchmarks with intervals below."""
     figures = {"apgr": 0.6, "cpt20": 0.1, "cpt50": 0.4, "cpt80": 0.7}
     replayed = {"score": figures, "length": {**figures, "apgr": 0.5}}
-    row = {"source": "GSM8K", "rows": 40, "auc": 0.5, "replayed": replayed}
+    row = {"source": "GSM8K", "rows": 40, "auc": 0.5, "order_of_failures": 0.1, "replayed": replayed}
     text = card.routellm([row])
 
     assert "| GSM8K | 40 | score | 0.600 | 10.0 % | 40.0 % | 70.0 % |" in text

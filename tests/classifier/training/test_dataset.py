@@ -190,9 +190,9 @@ def test_options_and_wrappers_come_off_half_of_the_time() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_stands_alone_gets_company_without_regard_to_the_target(seed: int) -> None:
     """Turns, tools, images, results and instructions vary for every prompt that stands alone."""
-    easy, hard = (Example("own:definite", Prompt("prove it"), need=need) for need in (0.0, 1.0))
-    augments = [Augment([easy, hard], random.Random(seed)) for _ in range(2)]
-    prompts, others = ([augment(e) for _ in range(300)] for augment, e in zip(augments, (easy, hard), strict=True))
+    plain, hard = (Example("own:definite", Prompt("prove it"), need=need) for need in (dataset.EASY, 1.0))
+    augments = [Augment([plain, hard], random.Random(seed)) for _ in range(2)]
+    prompts, others = ([augment(e) for _ in range(300)] for augment, e in zip(augments, (plain, hard), strict=True))
 
     assert prompts == others
     for name in ("turns", "tools", "images", "results", "system"):
@@ -200,6 +200,16 @@ def test_what_stands_alone_gets_company_without_regard_to_the_target(seed: int) 
     assert all(bool(prompt.before) == (prompt.turns > 1) for prompt in prompts)
     assert all(prompt.tools for prompt in prompts if prompt.results)
     assert 0.6 < sum(prompt.turns == 1 for prompt in prompts) / 300 < 0.95
+
+
+def test_easy_prompts_are_talked_up_more_often() -> None:
+    """They are what somebody would talk up; what is said of them apart from their words is not different."""
+    rows = [Example("own:definite", Prompt("prove it"), need=need) for need in (0.0, 1.0)]
+    augment = Augment(rows, random.Random(1))
+    easy, hard = ([augment(row).text for _ in range(600)] for row in rows)
+
+    assert sum(text != "prove it" for text in easy) > 1.2 * sum(text != "prove it" for text in hard)
+    assert 0.1 < sum(text == "prove it" for text in easy) / 600
 
 
 def test_what_stands_around_a_conversation_stays() -> None:
