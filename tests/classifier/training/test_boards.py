@@ -148,14 +148,15 @@ def test_our_own_set_alone_ranks_every_source(tokenizer: Tokenizer, examples: li
     assert len(kept.rows[0]) == sum(row.own for row in training)
 
 
-def test_large_groups_are_sampled_and_our_own_set_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the networks that are trained to be measured some of every outcome file are enough, the same every time."""
-    monkeypatch.setattr(boards, "LARGEST", 5)
+def test_large_groups_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the networks that are trained to be measured some of every group are enough, the same every time."""
+    monkeypatch.setattr(boards, "SAMPLED", 5)
+    monkeypatch.setattr(boards, "SAMPLED_OWN", 7)
     sizes = {"own:chat": 9, "big": 9, "small": 4}
     rows = [Example(name, Prompt(str(number))) for name, size in sizes.items() for number in range(size)]
     found = boards.sample(rows)
 
-    assert Counter(row.group for row in found) == {"own:chat": 9, "big": 5, "small": 4}
+    assert Counter(row.group for row in found) == {"own:chat": 7, "big": 5, "small": 4}
     assert set(map(id, found)) <= set(map(id, rows))
     assert found == boards.sample(rows)
 
