@@ -35,7 +35,6 @@ FOLDS = (
     ("zeroeval_crux", "uiuc:mbpp"),
     ("maths", "uiuc:gsm8k"),
 )
-SMALLEST_GAP = 0.03  # below it the share of the gap recovered is a ratio of two noises
 LARGEST = 1500  # rows ranked of one source: the interval is narrow enough
 # Rows of a group that a measured training chooses from, ours and others: its 200 steps draw 9,600 in all, and the
 # teacher's reading of every row is what takes longest.
@@ -121,7 +120,7 @@ def standing(name: str, scores: Vector, weak: Vector, strong: Vector, others: Ma
         "spearman_gain": round(measure.spearman(scores, strong - weak), 3),
         "order_of_failures": round(measure.spearman(scores, -weak), 3),
     }
-    if strong.mean() - weak.mean() < SMALLEST_GAP:
+    if strong.mean() - weak.mean() < measure.SMALLEST_GAP:
         return row
     row |= {
         "apgr": round(measure.apgr(scores, weak, strong), 3),

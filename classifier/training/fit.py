@@ -40,7 +40,7 @@ TAUGHT = {"judged": 1.0, "tasks": 1.0}  # the teacher's word, beside the labels'
 class Knobs:
     """Every setting of a run, with what it does."""
 
-    steps: int = 2000  # a step is one batch, about a quarter of a second on two cores
+    steps: int = 6000  # a quarter of a second each on two cores; 2000 rank as well, but keywords fool them more
     batch: int = 48
     encoder_rate: float = 2e-4
     head_rate: float = 1.5e-3

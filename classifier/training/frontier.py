@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from classifier import bench, bundle, calibration
 from classifier.features import FEATURES_VERSION, TASKS, Prompt
 from classifier.predict import Predictor
-from classifier.training import base, boards, dataset, export, fit, measure, train
+from classifier.training import base, dataset, export, fit, measure, train
 from classifier.training.dataset import Example
 from classifier.training.measure import Vector
 from classifier.training.model import Router
@@ -136,7 +136,7 @@ def row(each: Point, sources: dict[str, list[Example]]) -> dict[str, Any]:
         if not source:
             continue
         weak, strong = (np.array([getattr(e, side) for e in rows], np.float64) for side in ("weak", "strong"))
-        if strong.mean() - weak.mean() >= boards.SMALLEST_GAP:
+        if strong.mean() - weak.mean() >= measure.SMALLEST_GAP:
             shares.append(measure.of_oracle(each.score[source], weak, strong))
     return {
         "name": each.name,

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+SMALLEST_GAP = 0.03  # below it the share of the gap recovered is a ratio of two noises
+
 Vector = npt.NDArray[np.float64]
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from classifier.training import card, dataset, measure, readers
 from classifier.training.dataset import MEASURED, OWN, OWN_FILES, SCALE, SECOND, Example
+from classifier.training.measure import Vector
 
 ALIKE = 0.5
 RUN = 4
@@ -80,6 +81,7 @@ def measured_scale(own: Path, outcomes: Iterable[Example]) -> readers.Scale | No
 
     def about(name: str) -> dict[str, Any]:
         here = groups == name
+        gained = strong[here].mean() - weak[here].mean() >= measure.SMALLEST_GAP
         return {
             "source": name,
             "rows": int(here.sum()),
@@ -88,9 +90,18 @@ def measured_scale(own: Path, outcomes: Iterable[Example]) -> readers.Scale | No
             "scaled": round(float(np.mean([scale.chances(level)[0] for level in said[here]])), 3),
             "order_of_failures": round(measure.spearman(said[here, 0], 1 - weak[here]), 3),
             "order_of_premium": round(measure.spearman(said[here, 1], strong[here]), 3),
+            **(_ranked(readers.chances(said[here]).prod(1), weak[here], strong[here]) if gained else {}),
         }
 
     return msgspec.structs.replace(scale, sources=tuple(about(str(name)) for name in np.unique(groups)))
+
+
+def _ranked(needed: Vector, weak: Vector, strong: Vector) -> dict[str, Any]:
+    """How well "premium is needed" as judged, fails times rescue, ranks what premium was measured to add."""
+    return {
+        "apgr": round(measure.apgr(needed, weak, strong), 3),
+        "apgr_interval": [round(x, 3) for x in measure.interval(measure.apgr, needed, weak, strong)],
+    }
 
 
 def text_of(row: dict[str, Any]) -> str:
@@ -242,16 +253,19 @@ def _against_outcomes(scale: readers.Scale) -> list[str]:
             source["rows"],
             *(f"{source[name]:.2f}" for name in ("failed", "judged", "scaled")),
             *(f"{source[name]:.2f}" for name in ("order_of_failures", "order_of_premium")),
+            "{:.3f} [{:.2f}, {:.2f}]".format(source["apgr"], *source["apgr_interval"]) if "apgr" in source else "-",
         ]
         for source in scale.sources
     ]
     head = ["source", "rows read", "cheap failed", "as judged", "on the scale", "order of fails", "order of rescue"]
+    head += ["APGR [95 %]"]
     return [
         "## Against measured outcomes",
         "Readers also judged prompts of outcome files, which they had not seen, among ours (`measured.jsonl`). The "
         f"line in log-odds, measured = {scale.shift:+.2f} {scale.slope:+.2f} · judged, turns every label *fails* of "
         "the set into the chance that is trained on. *Order*: rank correlation of fails with cheap's failures, and of "
-        "rescue with premium's successes, within the source. Sources without options do not count for the line.",
+        "rescue with premium's successes, within the source. *APGR*: of fails times rescue, what a router "
+        "that judged as they do would recover (random .500). Sources without options do not count for the line.",
         card.table(head, rows),
     ]
 

@@ -2,7 +2,7 @@
 
     python -m classifier.training.train --data ../shared/data --out onnx_models
 
-Seeded; about a quarter of an hour on two cores. Without `--data` it trains on our own set alone. Refuses to write a
+Seeded; about half an hour on two cores. Without `--data` it trains on our own set alone. Refuses to write a
 bundle whose int8 file strays from the torch network (parity.py).
 """
 
