@@ -23,6 +23,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 ANYONE = Caller("anyone")
+KEY_HEADERS = ("x-api-key", "x-goog-api-key")       # Anthropic's and Google's
 
 
 class Keyring:
@@ -38,11 +39,13 @@ class Keyring:
         return f"<Keyring {len(self._callers)} keys>"
 
     def authenticate(self, headers: Mapping[str, str]) -> Caller:
-        """Return the caller whose key is in `Authorization: Bearer …`, or raise Unauthenticated."""
+        """Return the caller whose key stands where one of the dialects has it, or raise Unauthenticated."""
         if not self._callers:
             return ANYONE
         scheme, _, key = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
+            key = next(filter(None, map(headers.get, KEY_HEADERS)), "")
+        if not key.strip():
             raise Unauthenticated("No key was sent. Send `Authorization: Bearer YOUR_KEY`.")
         caller = self._callers.get(_digest(key.strip()))
         if caller is None:

@@ -16,6 +16,7 @@ import msgspec
 from gateway.faults import ConfigError, Fault, Section, closest
 from gateway.pricing import MODELS, Price
 
+Dialect = Literal["openai", "anthropic", "gemini"]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # YAML reads `{key: ${NAME}}` as a broken mapping: a reference is parsed under these brackets and looked up afterwards.
 _REFERENCE = re.compile(r"⟦([A-Za-z0-9_]+)⟧")
@@ -79,7 +80,7 @@ class UpstreamConfig(_Strict, frozen=True):
     """A provider endpoint."""
 
     base_url: str
-    dialect: Literal["openai"] = "openai"
+    dialect: Dialect = "openai"
     key: Secret | None = None
     slots: int = 512                    # calls in flight at once; beyond it the next target is tried
 
@@ -350,23 +351,22 @@ def _completed(name: str, model: ModelConfig) -> ModelConfig:
 
 
 class Provider(msgspec.Struct, frozen=True):
-    """What `serve` without a file makes of a provider's key: its OpenAI-compatible endpoint and two rungs."""
+    """What `serve` without a file makes of a provider's key: its endpoint and two rungs."""
 
     variable: str
+    dialect: Dialect
     base_url: str
     cheap: str
     premium: str
 
 
-# The endpoints the providers document for OpenAI's SDK (read 2026-11-23).
 PROVIDERS: dict[str, Provider] = {
-    "openai": Provider("OPENAI_API_KEY", "https://api.openai.com/v1", "gpt-5.4-mini", "gpt-5.4"),
+    "openai": Provider("OPENAI_API_KEY", "openai", "https://api.openai.com/v1", "gpt-5.4-mini", "gpt-5.4"),
     "anthropic": Provider(
-        "ANTHROPIC_API_KEY", "https://api.anthropic.com/v1", "claude-haiku-4-5", "claude-opus-4-7"
+        "ANTHROPIC_API_KEY", "anthropic", "https://api.anthropic.com", "claude-haiku-4-5", "claude-opus-4-7"
     ),
     "gemini": Provider(
-        "GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/openai",
-        "gemini-2.5-flash", "gemini-2.5-pro",
+        "GEMINI_API_KEY", "gemini", "https://generativelanguage.googleapis.com", "gemini-2.5-flash", "gemini-2.5-pro"
     ),
 }
 
@@ -392,7 +392,8 @@ def from_environment(environment: Mapping[str, str]) -> Config:
     routes = {f"auto-{name}": RouteConfig(ladder=[p.cheap, p.premium]) for name, p in found.items()}
     return Config(
         upstreams={
-            name: UpstreamConfig(base_url=p.base_url, key=Secret(environment[p.variable])) for name, p in found.items()
+            name: UpstreamConfig(base_url=p.base_url, dialect=p.dialect, key=Secret(environment[p.variable]))
+            for name, p in found.items()
         },
         models=models,
         routes={"auto": RouteConfig(ladder=[cheap, premium]), **routes},

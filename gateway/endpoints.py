@@ -15,8 +15,14 @@ from gateway.handler import Collaborators, Handler, clock, error_response
 from gateway.metrics import Metrics
 from gateway.receipt import Receipt
 
+EPOCH = "1970-01-01T00:00:00Z"      # nobody knows when a route was made
 SCRAPE_S = 0.25      # how long a scrape waits for receipts that are being counted
-SURFACES = "POST /v1/chat/completions, POST /v1/route, GET /v1/models, GET /healthz, GET /readyz, GET /metrics"
+GEMINI_PATH = "/{version:v1|v1beta}/models/{model:.+}:{action:generateContent|streamGenerateContent}"
+SERVED = (
+    "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1beta/models/{model}:generateContent and "
+    ":streamGenerateContent, /v1/embeddings, /v1/completions, /v1/route, "
+    "GET /v1/models, /v1beta/models, /healthz, /readyz, /metrics"
+)
 
 
 class Endpoints:
@@ -34,9 +40,15 @@ class Endpoints:
     def routes(self) -> list[web.RouteDef]:
         """Return what is served where, the request path first, what is not there last."""
         return [
-            web.post("/v1/chat/completions", self._handler.__call__),     # aiohttp wants a function, not an object
+            web.post("/v1/chat/completions", self._handler.at("openai")),
+            web.post("/v1/responses", self._handler.at("responses")),
+            web.post("/v1/messages", self._handler.at("anthropic")),
+            web.post(GEMINI_PATH, self._handler.at("gemini")),
+            web.post("/v1/embeddings", self._handler.at("openai", "embeddings")),
+            web.post("/v1/completions", self._handler.at("openai", "completions")),
             web.post("/v1/route", self.dry_run),
             web.get("/v1/models", self.models),
+            web.get("/v1beta/models", self.models),
             web.get("/healthz", self.health),
             web.get("/readyz", self.ready),
             web.get("/metrics", self.metrics),
@@ -56,16 +68,28 @@ class Endpoints:
         return _json(explain(plan, verdict, request, self._config.models))
 
     async def models(self, http: web.Request) -> web.Response:
-        """List what a caller may name as `model`: routes with their aliases, then models."""
+        """List what a caller may name as `model`, in the caller's dialect: routes with their aliases, then models."""
+        receipt = Receipt(uuid.uuid4().hex, clock())
+        receipt.surface = _surface_of(http)
         try:
             caller = self._with.keyring.authenticate(http.headers)
         except GatewayError as error:
-            return error_response(error, Receipt(uuid.uuid4().hex, clock()))
+            return error_response(error, receipt)
+        names = [name for name in self._with.router.names() if caller.models is None or name in caller.models]
+        if receipt.surface == "anthropic":
+            data = [{"type": "model", "id": name, "display_name": name, "created_at": EPOCH} for name in names]
+            first, last = (names[0], names[-1]) if names else (None, None)
+            return _json({"data": data, "has_more": False, "first_id": first, "last_id": last})
+        if receipt.surface == "gemini":
+            methods = ["generateContent", "streamGenerateContent"]
+            return _json({"models": [
+                {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods} for name in names
+            ]})
         models = self._config.models
         listed = [
             {"id": name, "object": "model", "created": 0,
              "owned_by": models[name].upstream if name in models else "thriftgate"}
-            for name in self._with.router.names() if caller.models is None or name in caller.models
+            for name in names
         ]
         return _json({"object": "list", "data": listed})
 
@@ -87,9 +111,16 @@ class Endpoints:
 
     async def not_there(self, http: web.Request) -> web.Response:
         """Answer for a path or method that is not served, in OpenAI's form."""
-        error = NotFound(f"There is no {http.method} {http.path} here. There are: {SURFACES}.")
+        error = NotFound(f"There is no {http.method} {http.path} here. There are: {SERVED}.")
         error.code = "unknown_url"
         return error_response(error, Receipt(uuid.uuid4().hex, clock()))
+
+
+def _surface_of(http: web.Request) -> str:
+    """Return the dialect in which the models are asked for: the path says it, or a header that only one SDK sends."""
+    if http.path.startswith("/v1beta/"):
+        return "gemini"
+    return "anthropic" if "anthropic-version" in http.headers else "openai"
 
 
 def _json(value: dict[str, Any], status: int = 200) -> web.Response:

@@ -45,6 +45,26 @@ class BadRequest(GatewayError):
     blames = Blame.CALLER
 
 
+class Inexpressible(BadRequest):
+    """What is asked cannot be said in the dialect of this target's upstream; another target may speak the caller's."""
+
+    code = "unsupported_by_target"
+    retryable = True
+    telling = 5
+
+
+class PassedOn(GatewayError):
+    """The upstream found the caller at fault; its words, for a caller who speaks another dialect."""
+
+    kind = "invalid_request_error"
+    blames = Blame.CALLER
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+        self.booked = f"The upstream answered {status}."
+
+
 class ContextTooLong(BadRequest):
     """No rung can hold the conversation."""
 

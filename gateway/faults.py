@@ -82,9 +82,8 @@ class Section(NamedTuple):
             missing = [field.encode_name for field in fields if field.required and field.encode_name not in there]
             return [Fault(f"{path}.{name}", "is missing", "it has no default; add it") for name in missing]
         if path.endswith(".dialect"):
-            return [
-                Fault(path, what.lower(), "only `openai` is spoken so far; most providers have an endpoint for it")
-            ]
+            hint = "use openai (which most providers have an endpoint for), anthropic or gemini"
+            return [Fault(path, what.lower(), hint)]
         return [Fault(path, what, "see the configuration section of the README")]
 
 

@@ -9,29 +9,33 @@ receipt is recorded. A request may go to another target until its first byte is 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
-from gateway import logs, relay, wire
+from gateway import logs, relay
 from gateway.auth import Caller, Keyring
 from gateway.classify import Classify
 from gateway.config import ServerConfig
-from gateway.dialects import openai
-from gateway.errors import BadRequest, GatewayError, TooLarge, Unavailable
+from gateway.dialects.register import SURFACES
+from gateway.errors import BadRequest, GatewayError, Inexpressible, TooLarge, Unavailable
 from gateway.ledger import Ledger
 from gateway.pricing import cost_micros
 from gateway.receipt import Outcome, Receipt
+from gateway.relay import Way
 from gateway.router import Plan, Reason, Router, Target, Verdict
+from gateway.translate import Translator
 from gateway.upstream.pool import Answer, Model
-from gateway.wire import ChatRequest
+from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
 
 MAX_ATTEMPTS = 2       # one attempt and one fallback
 
 clock = time.perf_counter
+
+Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Collaborators(NamedTuple):
@@ -46,7 +50,7 @@ class Collaborators(NamedTuple):
 
 
 class Handler:
-    """Serves chat completions."""
+    """Serves chat completions, in every dialect that callers speak."""
 
     def __init__(self, with_: Collaborators) -> None:
         self._with = with_
@@ -55,14 +59,22 @@ class Handler:
     def __repr__(self) -> str:
         return f"<Handler {len(self.running)} running>"
 
-    async def __call__(self, http: web.Request) -> web.StreamResponse:
+    def at(self, surface: str, kind: str = "chat") -> Serve:
+        """Return what serves requests in this dialect."""
+        async def serve(http: web.Request) -> web.StreamResponse:
+            return await self(http, surface, kind)
+
+        return serve
+
+    async def __call__(self, http: web.Request, surface: str, kind: str = "chat") -> web.StreamResponse:
         """Serve one completion. Whatever happens, exactly one receipt is recorded."""
         receipt = Receipt(uuid.uuid4().hex, clock())
+        receipt.surface = surface
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker; aiohttp runs handlers in tasks
         self.running.add(task)
         try:
-            return await self._complete(http, receipt)
+            return await self._complete(http, receipt, kind)
         except GatewayError as error:                        # nothing has been sent yet: an honest status is possible
             receipt.fail(error)
             return error_response(error, receipt)
@@ -86,28 +98,28 @@ class Handler:
             self.running.discard(task)
             self._with.ledger.record(receipt.close(clock()))     # synchronous: cannot be cancelled
 
-    async def _complete(self, http: web.Request, receipt: Receipt) -> web.StreamResponse:
-        caller, request = await self.admit(http, receipt)
+    async def _complete(self, http: web.Request, receipt: Receipt, kind: str) -> web.StreamResponse:
+        caller, request = await self.admit(http, receipt, kind)
         verdict = await self.judge(caller, request, receipt)
         plan = self._with.router.plan(request, verdict)
-        async with self._first_answer(plan, request, receipt) as answer:
+        async with self._first_answer(plan, request, receipt) as (answer, way):
             receipt.first_byte = clock()
             headers = response_headers(receipt)
             try:
                 if request.stream and answer.status < 400:
-                    return await relay.relay_stream(http, answer, headers, receipt)
-                return await relay.relay_whole(http, answer, headers, receipt)
+                    return await relay.relay_stream(http, answer, way, headers, receipt)
+                return await relay.relay_whole(http, answer, way, headers, receipt)
             finally:
                 self._price(receipt)
 
-    async def admit(self, http: web.Request, receipt: Receipt) -> tuple[Caller, ChatRequest]:
+    async def admit(self, http: web.Request, receipt: Receipt, kind: str = "chat") -> tuple[Caller, ChatRequest]:
         """Return who asks for what, or raise the error that says why not."""
         caller = self._with.keyring.authenticate(http.headers)
         receipt.caller = caller.name
         receipt.authenticated = clock()
         body = await read_body(http, self._with.server.max_body_bytes)
         receipt.received = clock()
-        request = wire.decode(body, http.headers)
+        request = decode(body, http, receipt.surface or "openai", kind)
         receipt.stream, receipt.decoded = request.stream, clock()
         if self._with.server.log_prompts:
             receipt.prompt = request.last_user_text()
@@ -117,6 +129,10 @@ class Handler:
     async def judge(self, caller: Caller, request: ChatRequest, receipt: Receipt) -> Verdict | None:
         """Return the verdict, or None where the caller named the model or rung and nothing is left to judge."""
         receipt.route = self._with.router.resolve(request.model)
+        if request.kind != "chat" and receipt.route is not None:
+            raise BadRequest(
+                f"{request.kind} are not routed: name a configured model instead of {request.model!r}.", param="model"
+            )
         if receipt.route is None or request.rung is not None:
             return None
         verdict = await self._with.classify.judge(request, caller.name)
@@ -125,18 +141,33 @@ class Handler:
         return verdict
 
     @asynccontextmanager
-    async def _first_answer(self, plan: Plan, request: ChatRequest, receipt: Receipt) -> AsyncIterator[Answer]:
+    async def _first_answer(
+        self, plan: Plan, request: ChatRequest, receipt: Receipt
+    ) -> AsyncIterator[tuple[Answer, Way]]:
         """Yield the first answer that the plan gives. Nothing is tried again once an answer has been handed out."""
         refusal: GatewayError = Unavailable("No target is left to try.")
         receipt.threshold = plan.threshold
-        for number, target in enumerate(plan.targets[:MAX_ATTEMPTS]):
+        translator = Translator(request, receipt.request_id, int(time.time()))
+        for target in plan.targets:
+            if len(receipt.attempts) == MAX_ATTEMPTS:
+                break
             model = self._with.models[target.model]
-            _book_target(receipt, target, plan.reason if number == 0 else Reason.FALLBACK)
+            try:
+                body, lost = translator.body_for(model.pool.dialect, model.upstream_name)
+            except Inexpressible as error:                   # nothing was sent: it is no attempt
+                refusal = _more_telling(refusal, error)
+                continue
+            same = model.pool.dialect == request.surface
+            first_choice = target is plan.targets[0]
+            reason = Reason.FALLBACK if receipt.attempts else plan.reason if first_choice else Reason.CAPABILITY
+            _book_target(receipt, target, reason)
+            receipt.lost = lost
             attempt = receipt.attempt(target.model, clock())
             with ExitStack() as held:
                 try:
                     lease = held.enter_context(model.pool.lease())
-                    answer = await lease.send(model, request.body_for(model.upstream_name), stream=request.stream)
+                    passed = request.passed if same else None
+                    answer = await lease.send(model, body, stream=request.stream, kind=request.kind, headers=passed)
                 except GatewayError as error:
                     attempt.ended, attempt.error = clock(), error.booked
                     attempt.status = getattr(error, "upstream_status", None)
@@ -145,7 +176,8 @@ class Handler:
                     refusal = _more_telling(refusal, error)
                     continue
                 attempt.ended, attempt.status = clock(), answer.status
-                yield answer        # outside the try: an error while relaying must never start another attempt
+                # outside the try: an error while relaying must never start another attempt
+                yield answer, Way(translator.surface, model.pool.speaks, None if same else translator.asked)
                 return
         raise refusal
 
@@ -158,6 +190,20 @@ class Handler:
         if receipt.route is not None:
             top = self._with.models[self._with.router.routes[receipt.route].ladder[-1]].price
             receipt.premium_micros = None if top is None else cost_micros(top, receipt.usage)
+
+
+def decode(body: bytes, http: web.Request, surface: str, kind: str) -> ChatRequest:
+    """Return the request that came in a dialect. Raises BadRequest with the field at fault."""
+    if surface == "anthropic":
+        return messages.decode(body, http.headers)
+    if surface == "responses":
+        return responses.decode(body, http.headers)
+    if surface == "gemini":
+        stream = http.match_info["action"] == "streamGenerateContent"
+        if stream and http.query.get("alt") != "sse":
+            raise BadRequest("A stream comes as server-sent events: add `?alt=sse` to the address.", param="alt")
+        return gemini.decode(body, http.headers, http.match_info["model"], stream=stream)
+    return chat.decode(body, http.headers) if kind == "chat" else plain.decode(body, http.headers, kind)
 
 
 def _book_target(receipt: Receipt, target: Target, reason: Reason) -> None:
@@ -191,7 +237,8 @@ def response_headers(receipt: Receipt) -> dict[str, str]:
         "Server-Timing": server_timing(receipt),
     }
     for name, value in (
-        ("model", receipt.model), ("route", receipt.route), ("rung", receipt.rung), ("reason", receipt.reason)
+        ("model", receipt.model), ("route", receipt.route), ("rung", receipt.rung), ("reason", receipt.reason),
+        ("lost", ", ".join(receipt.lost)),
     ):
         if value:
             headers[f"x-thriftgate-{name}"] = value
@@ -219,7 +266,7 @@ def error_response(error: GatewayError, receipt: Receipt) -> web.Response:
     attempts = [msgspec.to_builtins({"model": a.model, "status": a.status, "error": a.error}) for a in receipt.attempts]
     return web.Response(
         status=error.status,
-        body=openai.error_body(error, receipt.request_id, attempts),
+        body=SURFACES[receipt.surface or "openai"].error_body(error, receipt.request_id, attempts),
         content_type="application/json",
         headers={**response_headers(receipt), "x-request-id": receipt.request_id, **error.headers},
     )

@@ -26,21 +26,26 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Usage(NamedTuple):
-    """Tokens of one answer. `cached` is the part of `input` that the provider read from its prompt cache."""
+    """Tokens of one answer, the same for every dialect: each counts once in `input` or `output`, whatever it was."""
 
-    input: int
-    output: int
-    cached: int = 0
+    input: int              # all of the prompt
+    output: int             # all that was generated
+    cached: int = 0         # of `input`: read from the provider's prompt cache
+    cache_write: int = 0    # of `input`: written to it
+    reasoning: int = 0      # of `output`: thinking
 
 
 def cost_micros(price: Price, usage: Usage) -> int:
     """Return the cost of `usage` in micro-dollars, rounded half up.
 
-    Dollars per million tokens are micro-dollars per token, so this is one product and one sum.
+    Dollars per million tokens are micro-dollars per token, so this is a sum of products. A part without a price of its
+    own costs what the whole does.
     """
     cached_price = price.input if price.cached_input is None else price.cached_input
-    fresh = max(usage.input - usage.cached, 0)
-    return int(fresh * price.input + usage.cached * cached_price + usage.output * price.output + 0.5)
+    write_price = price.input if price.cache_write is None else price.cache_write
+    fresh = max(usage.input - usage.cached - usage.cache_write, 0)
+    read = usage.cached * cached_price + usage.cache_write * write_price
+    return int(fresh * price.input + read + usage.output * price.output + 0.5)
 
 
 class ModelFacts(NamedTuple):

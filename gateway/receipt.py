@@ -38,8 +38,9 @@ class Receipt:
 
     __slots__ = (
         "attempts", "authenticated", "caller", "classified", "cost_micros", "decoded", "ended", "error", "finish",
-        "first_byte", "model", "outcome", "p_cheap", "premium_micros", "prompt", "reason", "received", "request_id",
-        "route", "rung", "score", "sent_bytes", "source", "started", "status", "stream", "task", "threshold", "usage",
+        "first_byte", "lost", "model", "outcome", "p_cheap", "premium_micros", "prompt", "reason", "received",
+        "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status", "stream", "surface",
+        "task", "threshold", "usage",
     )
 
     def __init__(self, request_id: str, now: float) -> None:
@@ -47,6 +48,8 @@ class Receipt:
         self.request_id = request_id
         self.caller: str | None = None
         # what was asked and decided
+        self.surface: str | None = None
+        self.lost: tuple[str, ...] = ()      # fields that the upstream's dialect cannot say
         self.stream: bool | None = None
         self.prompt: str | None = None
         self.route: str | None = None
@@ -118,6 +121,7 @@ class Receipt:
             "threshold": self.threshold,
             "task": self.task,
             "verdict": self.source,
+            "surface": self.surface,
             "stream": self.stream,
             "status": self.status,
             "outcome": self.outcome,
@@ -133,9 +137,12 @@ class Receipt:
             "sent_bytes": self.sent_bytes,
             "input_tokens": usage.input if usage else None,
             "cached_tokens": usage.cached if usage else None,
+            "cache_write_tokens": usage.cache_write if usage else None,
             "output_tokens": usage.output if usage else None,
+            "reasoning_tokens": usage.reasoning if usage else None,
             "cost_usd_micros": self.cost_micros,
             "premium_usd_micros": self.premium_micros,
+            **({"lost": list(self.lost)} if self.lost else {}),
             **({"prompt": self.prompt} if self.prompt is not None else {}),
         }
 

@@ -2,52 +2,80 @@
 
 Rule: this room owns everything after the first byte. Before it an error is a status; after it the response has begun,
 and all that is left is an honest ending: one error event in the client's dialect, then the connection is closed.
-Nothing is parsed while the stream runs; its last chunks are kept by reference and read once, at the end, for usage
-and completeness.
+Where both sides speak the same dialect, nothing is parsed while the stream runs; its first and last chunks are kept by
+reference and read once, at the end, for usage and completeness. Else every chunk goes through a `Translation`.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 from aiohttp import web
 
-from gateway.dialects import openai
-from gateway.dialects.openai import Ending
-from gateway.errors import GatewayError, StreamBroken
+from gateway.dialects.door import Ending, Surface, Upstream
+from gateway.dialects.neutral import Asked
+from gateway.errors import GatewayError, PassedOn, Refused, StreamBroken
 from gateway.receipt import Outcome, Receipt
 from gateway.sse import Parser
+from gateway.translate import Translation
 from gateway.upstream.pool import Answer
 
+HEAD_BYTES = 2_048     # Anthropic says at the beginning what the prompt was
 TAIL_BYTES = 8_192     # the finish and usage frames of a stream fit many times over
-LAST_FRAMES = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data:[DONE]\n\n")
 LINGER_S = 0.05        # how long an upstream's own end is waited for, so that its connection can be used again
 
 # What a caller may see of the upstream's headers. Cookies, server names and hop-by-hop fields stay here.
 PASSED = ("content-type", "content-encoding", "x-request-id", "retry-after")
-PASSED_PREFIXES = ("x-ratelimit-", "openai-")
+PASSED_PREFIXES = ("x-ratelimit-", "openai-", "anthropic-")
+OF_THE_BODY = ("content-type", "content-encoding")     # they describe bytes that a translation exchanges
 
 
-class Tail:
-    """The last bytes of a stream, kept as references to the chunks: no copy while it runs."""
+class Way(NamedTuple):
+    """The dialects of the two sides; `asked` where they differ."""
 
-    __slots__ = ("_bytes", "_chunks", "_cut")
+    surface: Surface
+    upstream: Upstream
+    asked: Asked | None = None
 
-    def __init__(self) -> None:
+
+class Straight:
+    """A stream that passes as it is. Its ends are kept as references to the chunks: no copy while it runs."""
+
+    __slots__ = ("_bytes", "_chunks", "_cut", "_head", "_head_bytes", "_upstream", "failed")
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._head: list[bytes] = []
+        self._head_bytes = 0
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._cut = False
+        self.failed: str | None = None      # an error frame has passed like the rest
 
-    def add(self, chunk: bytes) -> None:
-        """Append a chunk and forget what lies further back than TAIL_BYTES."""
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what the client gets."""
+        return chunk
+
+    def wrote(self, chunk: bytes) -> bool:
+        """Keep a chunk that has been written, forget what lies far back; return whether the answer is over with it."""
+        if self._head_bytes < HEAD_BYTES:
+            self._head.append(chunk[:HEAD_BYTES])
+            self._head_bytes += len(chunk)
         self._chunks.append(chunk)
         self._bytes += len(chunk)
         while self._bytes - len(self._chunks[0]) >= TAIL_BYTES:
             self._bytes -= len(self._chunks.popleft())
             self._cut = True
+        # in the midst of a line it is no last frame
+        return chunk.endswith(self._upstream.LAST_FRAMES) and self.ending()[0].complete
 
-    def read(self) -> tuple[Ending, bool]:
+    def close(self) -> bytes:
+        """Return nothing: the upstream has said it all."""
+        return b""
+
+    def ending(self) -> tuple[Ending, bool]:
         """Return what the end says, and whether it ends between two events.
 
         Where the last event is longer than what was kept, it cannot be judged: it then counts as a good end.
@@ -58,7 +86,44 @@ class Tail:
         events += parser.close()
         if self._cut and between and len(events) < 2:
             return Ending(complete=True), True
-        return openai.ending_of_stream(events), between
+        if self._cut:
+            parser = Parser()
+            events = [event for chunk in self._head for event in parser.feed(chunk)] + events
+        return self._upstream.ending_of_stream(events), between
+
+
+class Translated:
+    """A stream that is worded anew, in the same terms."""
+
+    __slots__ = ("_translation", "_upstream")
+
+    def __init__(self, way: Way, asked: Asked) -> None:
+        self._upstream = way.upstream
+        self._translation = Translation(way.upstream, way.surface, asked)
+
+    @property
+    def failed(self) -> str | None:
+        """The upstream's words for why it broke off."""
+        return self._translation.failed
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what the client gets for a chunk, which may be nothing yet."""
+        return self._translation.feed(chunk)
+
+    def wrote(self, chunk: bytes) -> bool:
+        """Return whether the answer is over with this chunk."""
+        return chunk.endswith(self._upstream.LAST_FRAMES) and self._translation.ending.complete
+
+    def close(self) -> bytes:
+        """Return what ends the stream well."""
+        return self._translation.close()
+
+    def ending(self) -> tuple[Ending, bool]:
+        """Return how the answer ended; what is written are whole frames."""
+        return self._translation.ending, True
+
+
+Through = Straight | Translated
 
 
 def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -70,13 +135,15 @@ def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 async def relay_whole(
-    http: web.Request, answer: Answer, headers: Mapping[str, str], receipt: Receipt
+    http: web.Request, answer: Answer, way: Way, headers: Mapping[str, str], receipt: Receipt
 ) -> web.StreamResponse:
-    """Send an answer whose body is here."""
+    """Send an answer whose body is here. Raises Refused where it must be translated and cannot be read."""
     answer.bound(partial(_hang_up, http))
-    headers = {**passed_headers(answer.headers), **headers}
-    response = web.Response(status=answer.status, body=answer.first, headers=headers)
-    ending = openai.ending_of_body(answer.first)
+    body, passed = answer.first, passed_headers(answer.headers)
+    if way.asked is not None:
+        body, passed = _worded(answer, way, way.asked, receipt), _for_translated(passed, "application/json")
+    response = web.Response(status=answer.status, body=body, headers={**passed, **headers})
+    ending = way.upstream.ending_of_body(answer.first)
     receipt.status, receipt.finish, receipt.usage = answer.status, ending.finish, ending.usage
     try:
         await response.prepare(http)
@@ -84,72 +151,113 @@ async def relay_whole(
     except ConnectionError:
         receipt.outcome = Outcome.ABANDONED
     else:
-        receipt.sent_bytes = len(answer.first)
+        receipt.sent_bytes = len(body)
         receipt.outcome = Outcome.OK if answer.status < 400 else Outcome.REFUSED
     return response
 
 
-async def relay_stream(
-    http: web.Request, answer: Answer, headers: Mapping[str, str], receipt: Receipt
-) -> web.StreamResponse:
-    """Send a stream chunk by chunk, and book how it ended. Raises only CancelledError.
+def _worded(answer: Answer, way: Way, asked: Asked, receipt: Receipt) -> bytes:
+    """Return an answer's body in the caller's dialect."""
+    if answer.status >= 400:
+        said = way.upstream.error_of_body(answer.first) or f"The upstream answered {answer.status}."
+        return way.surface.error_body(PassedOn(answer.status, said), receipt.request_id, [])
+    try:
+        return way.surface.write_whole(asked, way.upstream.read_whole(answer.first))
+    except ValueError as error:
+        raise Refused("The upstream's answer cannot be read", 502, str(error)[:200]) from error
 
-    A client that is gone is no error to anyone: the response is given back as it is, and aiohttp drops it.
+
+def _for_translated(passed: Mapping[str, str], kind: str) -> dict[str, str]:
+    kept = {name: value for name, value in passed.items() if name.lower() not in OF_THE_BODY}
+    return {**kept, "Content-Type": kind}
+
+
+async def relay_stream(
+    http: web.Request, answer: Answer, way: Way, headers: Mapping[str, str], receipt: Receipt
+) -> web.StreamResponse:
+    """Send a stream chunk by chunk, and book how it ended.
+
+    Raises CancelledError, and Refused before anything is sent where a translation is needed and the answer is no stream
+    of events. A client that is gone is no error to anyone: the response is given back as it is, and aiohttp drops it.
     """
+    passed, through = passed_headers(answer.headers), _through(answer, way)
+    if way.asked is not None:
+        passed = _for_translated(passed, "text/event-stream; charset=utf-8")
     response = web.StreamResponse(
         status=answer.status,
-        headers={**passed_headers(answer.headers), "Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers},
+        headers={**passed, "Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers},
     )
     receipt.status = answer.status
-    tail = Tail()
     answer.bound(partial(_hang_up, http))
+    sent = _Sent(http, response, answer, way, through, receipt)
     try:
         await response.prepare(http)
-        error = await _pass_on(response, answer, tail, receipt)
-        await _end(http, response, answer, tail, receipt, error)
+        error = await _pass_on(sent)
+        await _end(sent, error)
     except ConnectionError:
-        _book_left(tail, receipt)
+        _book_left(through, receipt)
     except asyncio.CancelledError:
-        if _book_left(tail, receipt) or http.transport is None or http.transport.is_closing():
+        if _book_left(through, receipt) or http.transport is None or http.transport.is_closing():
             raise
         stopped = StreamBroken("The gateway is shutting down and could not wait for this answer's end.")
-        await _end_broken(http, response, answer, tail, receipt, stopped)      # it is we who stop, the client is there
+        await _end_broken(sent, stopped)      # it is we who stop, the client is there
         raise
     return response
 
 
-async def _pass_on(
-    response: web.StreamResponse, answer: Answer, tail: Tail, receipt: Receipt
-) -> GatewayError | None:
+class _Sent(NamedTuple):
+    """A stream being sent."""
+
+    http: web.Request
+    response: web.StreamResponse
+    answer: Answer
+    way: Way
+    through: Through
+    receipt: Receipt
+
+
+def _through(answer: Answer, way: Way) -> Through:
+    if way.asked is None:
+        return Straight(way.upstream)
+    if not _is_readable(answer):
+        kind = answer.headers.get("Content-Type", "nothing")[:100]
+        raise Refused(f"The upstream was asked for a stream of events and sent {kind}", 502)
+    return Translated(way, way.asked)
+
+
+async def _pass_on(sent: _Sent) -> GatewayError | None:
     """Write every chunk as it comes. Returns at the end, or with what broke the answer off."""
+    response, answer, through, receipt = sent.response, sent.answer, sent.through, sent.receipt
     chunk = answer.first
     try:
         while chunk:
-            await response.write(chunk)
-            tail.add(chunk)
-            receipt.sent_bytes += len(chunk)
-            if chunk.endswith(LAST_FRAMES) and tail.read()[0].complete:     # in the midst of a line it is no frame
+            if worded := through.feed(chunk):
+                await response.write(worded)
+                receipt.sent_bytes += len(worded)
+            if through.wrote(chunk):
                 break            # a slow end of the upstream's is no reason to keep the client waiting
+            if through.failed is not None:
+                return Refused("The upstream ended its answer with an error", 502, through.failed)
             chunk = await answer.next()
     except GatewayError as error:
         return error
     return None
 
 
-async def _end(
-    http: web.Request, response: web.StreamResponse, answer: Answer, tail: Tail, receipt: Receipt,
-    error: GatewayError | None,
-) -> None:
+async def _end(sent: _Sent, error: GatewayError | None) -> None:
     """End a stream as well as its upstream did. What breaks after the answer was complete breaks nothing."""
-    ending, _ = _book(tail, receipt)
-    if error is None and _is_readable(answer) and not ending.complete and not ending.error:
+    ending, _ = _book(sent.through, sent.receipt)
+    last = sent.through.close() if error is None or ending.complete else b""
+    ending, _ = _book(sent.through, sent.receipt)        # the close may have had more to say
+    if error is None and _is_readable(sent.answer) and not ending.complete and not ending.error:
         error = StreamBroken("The upstream ended the stream without finishing its answer.")
     if error is not None and not ending.complete:
-        await _end_broken(http, response, answer, tail, receipt, error)
+        await _end_broken(sent, error)
         return
-    receipt.outcome = Outcome.BROKEN if ending.error else Outcome.OK
-    await response.write_eof()
-    await answer.finish(LINGER_S)
+    sent.receipt.outcome = Outcome.BROKEN if ending.error else Outcome.OK
+    await sent.response.write_eof(last)
+    sent.receipt.sent_bytes += len(last)
+    await sent.answer.finish(LINGER_S)
 
 
 def _hang_up(http: web.Request) -> None:
@@ -164,26 +272,25 @@ def _is_readable(answer: Answer) -> bool:
     return plain and answer.headers.get("Content-Type", "").startswith("text/event-stream")
 
 
-def _book(tail: Tail, receipt: Receipt) -> tuple[Ending, bool]:
-    ending, between = tail.read()
+def _book(through: Through, receipt: Receipt) -> tuple[Ending, bool]:
+    ending, between = through.ending()
     receipt.finish, receipt.usage = ending.finish, ending.usage
     return ending, between
 
 
-def _book_left(tail: Tail, receipt: Receipt) -> bool:
+def _book_left(through: Through, receipt: Receipt) -> bool:
     """Book a client that hung up, and return whether it had the whole answer: many SDKs leave at `[DONE]`."""
-    ending, _ = _book(tail, receipt)
+    ending, _ = _book(through, receipt)
     receipt.outcome = Outcome.OK if ending.complete else Outcome.ABANDONED
     return ending.complete
 
 
-async def _end_broken(
-    http: web.Request, response: web.StreamResponse, answer: Answer, tail: Tail, receipt: Receipt, error: GatewayError
-) -> None:
+async def _end_broken(sent: _Sent, error: GatewayError) -> None:
     """Say in the stream that it broke, and close the connection without the mark that would make it whole."""
-    ending, between = _book(tail, receipt)
+    receipt = sent.receipt
+    ending, between = _book(sent.through, receipt)
     receipt.outcome, receipt.error = Outcome.BROKEN, f"{type(error).__name__}: {error.booked}"
-    if _is_readable(answer) and not ending.error:         # else the upstream has said so itself
-        await response.write(openai.error_event(error, receipt.request_id, mid_event=not between))
-    if http.transport is not None:
-        http.transport.close()
+    if _is_readable(sent.answer) and not ending.error:         # else the upstream has said so itself
+        await sent.response.write(sent.way.surface.error_event(error, receipt.request_id, mid_event=not between))
+    if sent.http.transport is not None:
+        sent.http.transport.close()

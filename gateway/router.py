@@ -21,7 +21,7 @@ from gateway.wire import ChatRequest
 # the conversation probably does not fit, but the caller is refused only when it surely fits no rung.
 LIKELY_BYTES_PER_TOKEN = 3.0
 LEAST_TOKENS_PER_BYTE = 1 / 8
-STEP = 3.0              # what a rung further up asks less, in odds
+STEP = 2.0              # what a rung further up asks less, in odds
 NAME_CHARS = 100        # how much of an unknown name is repeated to the caller and the receipt
 
 
@@ -217,8 +217,8 @@ def _check_least(request: ChatRequest, largest: int) -> None:
 def _rung_for(p_cheap: float, threshold: float, rungs: int) -> int:
     """Return the rung for a probability: the cheapest iff p_cheap ≥ threshold, those between in even steps of odds.
 
-    Each rung further up takes the prompts whose odds of being well served by the cheapest are down to a third of what
-    the rung below it wants: with a threshold of 0.8 and three rungs, the middle one answers from 0.57 on. Steps of
+    Each rung further up takes the prompts whose odds of being well served by the cheapest are down to half of what
+    the rung below it wants: with a threshold of 0.8 and three rungs, the middle one answers from 0.67 on. Steps of
     probability would leave the top rung without work: honest chances are seldom below one half.
     Threshold 0 always gives the cheapest, 1.01 never.
     """

@@ -4,7 +4,14 @@ In reading order:
 
     dials           what a fake provider can be told to do wrong, or slowly
     answers         what it says: seeded text, tool calls, JSON to a schema, token counts
-    frames          OpenAI's Chat Completions wire format, as bytes
+    asking          a request in no provider's words, and the answer to it
+    signatures      how it knows its own thoughts again
+    script          what each fault makes of a healthy answer
+    frames          OpenAI's Chat Completions as bytes; openai_format: its requests, refusals, headers
+    anthropic_*     Anthropic's Messages: the fields of a request (shapes), what goes together (rules), the prompt's
+                    cached prefix (cache), its bytes (frames), and all of it together (format)
+    gemini_*        Google's Gemini API: the same, without a cache
+    formats         the seam between these and the fake provider, and their addresses
     journal         what the fake provider saw and did, for tests to read and to wait on
     mock_upstream   the fake provider itself; `python -m loadtest.mock_upstream`
     workload        seeded prompts and arrival times

@@ -45,20 +45,57 @@ VOICES: dict[str, Sequence[str]] = {
 }
 _MULTIBYTE = ("Größe", " naïve", " café", " 数学", " 東京", " 🙂", " 👩‍🔬", " Ωμέγα", " привет", " ≤", " €")
 _LENGTHS = {"mock-cheap": (12, 60), "mock-middle": (30, 100), "mock-premium": (50, 160)}
+_FORMATS = {
+    "date-time": "2026-01-31T12:00:00Z",
+    "date": "2026-01-31",
+    "time": "12:00:00Z",
+    "email": "sample@example.com",
+    "uri": "https://example.com/",
+    "uuid": "6f1c1d0e-7a4b-4c57-9d52-0f6f3c1b8a10",
+}
+_DEPTH = 8  # how deep a schema that refers to itself is followed; below, only what is required
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the caller offers, with the schema of its arguments."""
+
+    name: str
+    schema: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool: the tokens of its arguments, which together are JSON."""
+
+    name: str
+    pieces: Sequence[str]
+
+    @property
+    def arguments(self) -> str:
+        """All pieces together."""
+        return "".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One choice of a completion: its tokens in order, and why it ended."""
+    """One choice of a completion: its tokens in order (thoughts, text, calls), and why it ended."""
 
     pieces: Sequence[str]
-    finish: str = "stop"
-    tool: str = ""  # the function's name; the pieces are then its arguments
+    finish: str = "stop"  # stop | length | tool_calls
+    calls: Sequence[ToolCall] = ()
+    thoughts: Sequence[str] = ()
+    stopped_by: str = ""  # the caller's stop text that ended it
 
     @property
     def text(self) -> str:
         """All pieces together."""
         return "".join(self.pieces)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it is, thoughts included."""
+        return len(self.thoughts) + len(self.pieces) + sum(len(call.pieces) for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,51 +138,29 @@ def prose(model: str, rng: random.Random, length: Length, *, multibyte: bool = F
 
 
 def stopped(answer: Answer, stops: Sequence[str]) -> Answer:
-    """The answer up to the first of the stop texts, which is left out as OpenAI leaves it out."""
-    found = [at for at in (answer.text.find(stop) for stop in stops if stop) if at >= 0]
+    """The answer up to the first of the stop texts, which is left out as the providers leave it out."""
+    found = [(at, stop) for stop in stops if stop and (at := answer.text.find(stop)) >= 0]
     if not found:
         return answer
-    kept = answer.text[: min(found)]
-    return Answer(_PIECE.findall(kept), "stop")
+    at, stop = min(found)
+    return Answer(_PIECE.findall(answer.text[:at]), "stop", stopped_by=stop)
 
 
 def json_answer(schema: Mapping[str, object] | None, length: Length) -> Answer:
-    """A JSON document: one that satisfies the schema's types and required names, or a small object."""
+    """A JSON document: one that satisfies the schema, or a small object."""
     value = {"answer": "yes", "confidence": 0.9} if schema is None else example(schema)
     return _limited(Answer(_cut(orjson.dumps(value).decode())), length.limit)
 
 
-def tool_answer(tool: Mapping[str, object], length: Length, *, named: bool) -> Answer:
-    """A call of the tool with arguments that satisfy its schema. OpenAI says "stop" where the caller named the tool."""
-    function = tool.get("function")
-    function = function if isinstance(function, Mapping) else {}
-    schema = function.get("parameters")
-    arguments = orjson.dumps(example(schema if isinstance(schema, Mapping) else {"type": "object"})).decode()
-    finish = "stop" if named else "tool_calls"
-    return _limited(Answer(_cut(arguments), finish, str(function.get("name", ""))), length.limit)
+def tool_answer(tools: Sequence[Tool], length: Length, preface: Answer | None = None) -> Answer:
+    """A call of each of the tools, with arguments that satisfy its schema, after what is said before."""
+    calls = [ToolCall(tool.name, _cut(orjson.dumps(example(tool.schema)).decode())) for tool in tools]
+    return _limited(Answer(preface.pieces if preface else [], "tool_calls", calls), length.limit)
 
 
 def example(schema: Mapping[str, object]) -> object:
-    """A value of the schema's shape. Knows types, enum, const, properties, items and minItems; no $ref."""
-    if "const" in schema:
-        return schema["const"]
-    choices = schema.get("enum")
-    if isinstance(choices, list) and choices:
-        return choices[0]
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = kind[0] if kind else None
-    if kind == "object" or "properties" in schema:
-        properties = schema.get("properties")
-        properties = properties if isinstance(properties, Mapping) else {}
-        return {name: example(inner) for name, inner in properties.items() if isinstance(inner, Mapping)}
-    if kind == "array":
-        items = schema.get("items")
-        least = schema.get("minItems")
-        count = max(1, least) if isinstance(least, int) else 1
-        return [example(items if isinstance(items, Mapping) else {}) for _ in range(count)]
-    plain: dict[object, object] = {"integer": 7, "number": 0.5, "boolean": True, "null": None}
-    return plain.get(kind, "sample")
+    """A value that satisfies the schema, in JSON Schema's words or Gemini's. Does not know `pattern` and `not`."""
+    return _example(schema, schema, _DEPTH)
 
 
 def seeded(*parts: object) -> random.Random:
@@ -153,10 +168,88 @@ def seeded(*parts: object) -> random.Random:
     return random.Random(zlib.crc32("\x1f".join(map(str, parts)).encode()))
 
 
+def _example(schema: Mapping[str, object], root: Mapping[str, object], depth: int) -> object:
+    schema = _resolved(schema, root)
+    if "const" in schema:
+        return schema["const"]
+    choices = schema.get("enum")
+    if isinstance(choices, list) and choices:
+        return choices[0]
+    kind = schema.get("type")
+    kind = (kind[0] if kind else None) if isinstance(kind, list) else kind
+    kind = kind.lower() if isinstance(kind, str) else "object" if "properties" in schema else "string"
+    if kind == "object":
+        properties = schema.get("properties")
+        required = schema.get("required")
+        return {
+            name: _example(inner, root, depth - 1)
+            for name, inner in (properties.items() if isinstance(properties, Mapping) else ())
+            if isinstance(inner, Mapping) and (depth > 0 or (isinstance(required, list) and name in required))
+        }
+    if kind == "array":
+        items = schema.get("items")
+        least = _number(schema, "minItems")
+        wanted = max(1 if depth > 0 else 0, int(least or 0))
+        return [_example(items if isinstance(items, Mapping) else {}, root, depth - 1) for _ in range(wanted)]
+    return _scalar(schema, kind)
+
+
+def _resolved(schema: Mapping[str, object], root: Mapping[str, object]) -> Mapping[str, object]:
+    """The schema that this one refers to: `$ref` within the document, or the first of its alternatives."""
+    for _ in range(_DEPTH):
+        reference = schema.get("$ref")
+        inner: object = None
+        if isinstance(reference, str):
+            inner = root
+            for step in reference.removeprefix("#").split("/")[1:]:
+                inner = inner.get(step) if isinstance(inner, Mapping) else None
+        else:
+            options = next((schema[name] for name in ("anyOf", "oneOf", "allOf") if name in schema), None)
+            inner = options[0] if isinstance(options, list) and options else None
+        if not isinstance(inner, Mapping):
+            break
+        schema = inner
+    return schema
+
+
+def _scalar(schema: Mapping[str, object], kind: str) -> object:
+    """A text, a number, a truth or nothing, within the schema's bounds."""
+    if kind in ("integer", "number"):
+        value = 7.0 if kind == "integer" else 0.5
+        least, most = _number(schema, "minimum"), _number(schema, "maximum")
+        above, below = _number(schema, "exclusiveMinimum"), _number(schema, "exclusiveMaximum")
+        floors = [least, None if above is None else above + 1]
+        ceilings = [most, None if below is None else below - 1]
+        value = max([value, *(bound for bound in floors if bound is not None)])
+        value = min([value, *(bound for bound in ceilings if bound is not None)])
+        return int(value) if kind == "integer" else value
+    if kind != "string":
+        return True if kind == "boolean" else None
+    text = _FORMATS.get(str(schema.get("format")), "sample")
+    most = _number(schema, "maxLength")
+    text = text.ljust(int(_number(schema, "minLength") or 0), "x")
+    return text if most is None else text[: int(most)]
+
+
+def _number(schema: Mapping[str, object], name: str) -> float | None:
+    """A bound of the schema. Gemini's wire has counts as texts ("1")."""
+    value = schema.get(name)
+    if isinstance(value, str) and value.isdecimal():
+        return float(value)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def _limited(answer: Answer, limit: int) -> Answer:
-    if limit and len(answer.pieces) > limit:
-        return Answer(answer.pieces[:limit], "length", answer.tool)
-    return answer
+    """The answer's first `limit` tokens, text before calls; a call that would begin behind them is not made."""
+    if not limit or answer.tokens <= limit:
+        return answer
+    left = limit - len(answer.pieces)
+    calls = []
+    for call in answer.calls:
+        if left > 0:
+            calls.append(ToolCall(call.name, call.pieces[:left]))
+        left -= len(call.pieces)
+    return Answer(answer.pieces[:limit], "length", calls)
 
 
 def _cut(text: str) -> list[str]:

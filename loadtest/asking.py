@@ -1,174 +1,149 @@
-"""A request as the mock provider understands it: checked as OpenAI checks it, and answered in words. Pure."""
+"""A request in no provider's words: what arrived, what it wants said, and the answer to it. Pure.
+
+Each provider's format (`loadtest.formats`) makes the one into the other and frames the answer.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 import orjson
 
-from loadtest import answers, frames
-from loadtest.answers import Answer, Length
+from loadtest import answers
+from loadtest.answers import Answer, Length, Tool
 from loadtest.dials import Dials
+
+THOUGHTS = 12  # tokens of a thought that was asked for, unless the dial `reasoning` says otherwise
+_PREFACE = 6  # tokens said before a call that nobody demanded
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request as it came: what the handler knows of it."""
+
+    headers: Mapping[str, str]
+    body: Mapping[str, object] = field(default_factory=dict)
+    fault: str = ""  # why the body is not a JSON object; `body` is then empty
+    size: int = 0  # bytes of the body
+    query: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""  # from the path, where the format has it there
+    verb: str = ""  # of the path: "" | stream | count (tokens)
+    prefixes: Set[str] = frozenset()  # of prompts that the provider's cache holds
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a request wants said."""
+
+    said: str  # the last turn; the answer depends on it
+    prompt: int  # tokens
+    pictures: int = 0  # of them, for images
+    streamed: bool = False
+    limit: int = 0  # on output tokens; 0 = none
+    stops: Sequence[str] = ()
+    tools: Sequence[Tool] = ()  # those that may be called
+    demanded: bool = False  # one of them must be
+    named: bool = False  # the caller said which
+    parallel: bool = True  # several may be called at once
+    answered: bool = False  # the last turn brought what tools returned
+    json: bool = False
+    schema: Mapping[str, object] | None = None  # of the JSON
+    thinks: bool = False
+    unseen: int = 0  # tokens thought without showing them
+    choices: int = 1
+    cached: int = 0  # prompt tokens read from the provider's cache
+    stored: Mapping[str, int] = field(default_factory=dict)  # prompt tokens written to it, by time to live
+    prefixes: frozenset[str] = frozenset()  # of the prompt, written to it with the answer
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request that has been understood."""
+    """A request that has been understood, under its dials."""
 
-    body: Mapping[str, object]
+    arrived: Arrived
+    want: Want
     model: str  # without its dials
     dials: Dials
-    messages: Sequence[object]
     rng: random.Random = field(repr=False)
 
     @property
-    def streamed(self) -> bool:
-        """Whether the caller wants a stream."""
-        return self.body.get("stream") is True
+    def unseen(self) -> int:
+        """Tokens thought without showing them: as dialled, or as the request suggests."""
+        return self.dials.reasoning_tokens or self.want.unseen
 
-    @property
-    def wants_usage(self) -> bool:
-        """Whether the caller wants the usage at the end of the stream."""
-        options = self.body.get("stream_options")
-        return isinstance(options, dict) and options.get("include_usage") is True
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and as which of all requests this one is answered; ids and headers are made of it."""
+
+    serial: int
+    now: int  # Unix seconds
+    spent_ms: int = 0
+
+    def unique(self, *parts: object, bits: int = 80) -> str:
+        """Hexadecimal digits: distinct for each request, and the same in every run."""
+        digits = bits // 4
+        return f"{answers.seeded(*parts, self.serial).getrandbits(bits):0{digits}x}"
 
 
 class RefusalError(Exception):
-    """The provider refuses the request; the body is OpenAI's error object."""
+    """The provider refuses the request. Without a message, in the provider's usual words for the status."""
 
-    def __init__(self, status: int, message: str = "", *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str = "", *, param: str = "", code: str = "", details: object = None
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.message = message
+        self.param = param  # OpenAI's: which parameter is at fault
+        self.code = code  # OpenAI's
+        self.details = details  # Google's
         self.retry_after_s = 1.0
-        self.body = frames.error(status, message, param=param, code=code)
 
 
-def authenticate(header: str, key: str) -> None:
-    """Raise the 401 that OpenAI gives, unless the Authorization header carries the key. No key = open to all."""
-    given = header.removeprefix("Bearer ").strip()
-    if not key or given == key:
-        return
-    if not given:
-        raise RefusalError(
-            401,
-            "You didn't provide an API key. You need to provide your API key in an Authorization header using "
-            "Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
-        )
-    shown = f"{given[:4]}{'*' * max(0, len(given) - 8)}{given[-4:]}"
-    raise RefusalError(401, f"Incorrect API key provided: {shown}.")
-
-
-def decoded(raw: bytes) -> Mapping[str, object]:
-    """The body as a JSON object, or the 400 that OpenAI gives."""
+def decoded(raw: bytes) -> tuple[Mapping[str, object], str]:
+    """The body as a JSON object, or an empty one and why not."""
     try:
         body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
-        raise RefusalError(
-            400, "We could not parse the JSON body of your request. (HINT: it must be a valid JSON object.)"
-        )
-    return body
+    except orjson.JSONDecodeError as fault:
+        return {}, str(fault)
+    return (body, "") if isinstance(body, dict) else ({}, "not an object")
 
 
-def named_model(body: Mapping[str, object]) -> str:
-    """The model asked for, as it was written, or the 400 that OpenAI gives."""
-    name = body.get("model")
-    if not isinstance(name, str) or not name:
-        raise RefusalError(400, "you must provide a model parameter")
-    return name
-
-
-def messages(body: Mapping[str, object]) -> Sequence[object]:
-    """The conversation, or the 400 that OpenAI gives."""
-    if "messages" not in body:
-        raise RefusalError(
-            400,
-            "Missing required parameter: 'messages'.",
-            param="messages",
-            code="missing_required_parameter",
-        )
-    given = body["messages"]
-    if not isinstance(given, list):
-        what = "a string" if isinstance(given, str) else f"a value of type {type(given).__name__}"
-        message = f"Invalid type for 'messages': expected an array of objects, but got {what} instead."
-        raise RefusalError(400, message, param="messages", code="invalid_type")
-    if not given:
-        message = (
-            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead."
-        )
-        raise RefusalError(400, message, param="messages", code="empty_array")
-    return given
-
-
-def say(ask: Ask, serial: int, created: int) -> tuple[frames.Head, list[Answer], frames.Usage]:
-    """The completion: who says it, what, and what it costs in tokens. `created` in Unix seconds."""
-    dials = ask.dials
-    wanted = ask.body.get("n")
-    choices = [_answer(ask) for _ in range(wanted if isinstance(wanted, int) and wanted > 1 else 1)]
-    prompt = answers.count_tokens(answers.prompt_text(ask.messages)) + 3 * len(ask.messages)
-    said = sum(len(choice.pieces) for choice in choices) + dials.reasoning_tokens
-    usage = frames.Usage(prompt, said, min(dials.cached_tokens, prompt), dials.reasoning_tokens)
-    unique = (
-        f"{serial:09x}{answers.seeded(dials.seed, serial).getrandbits(80):020x}"  # distinct, and the same in every run
-    )
-    logprobs = ask.body.get("logprobs") is True
-    return (
-        frames.Head(f"chatcmpl-{unique}", created, str(ask.body["model"]), logprobs=logprobs),
-        choices,
-        usage,
-    )
-
-
-def _answer(ask: Ask) -> Answer:
-    """One choice: a tool call or JSON where the request demands it, else prose."""
-    if ask.dials.fault == "role-only":
+def answer(ask: Ask) -> Answer:
+    """One answer: calls or JSON where the request demands them, else prose; thoughts first where they are wanted."""
+    want, dials = ask.want, ask.dials
+    if dials.fault == "role-only":
         return Answer([])
-    length = Length(exact=ask.dials.tokens, limit=_limit(ask.body))
-    tool, named = _demanded_tool(ask.body)
-    if tool is not None:
-        return answers.tool_answer(tool, length, named=named)
-    form = ask.body.get("response_format")
-    if isinstance(form, dict) and form.get("type") in ("json_object", "json_schema"):
-        return answers.json_answer(_schema(form), length)
-    stops = ask.body.get("stop")
+    thoughts: Sequence[str] = ()
+    if want.thinks:
+        length = Length(exact=dials.reasoning or THOUGHTS)
+        thoughts = answers.prose(ask.model, answers.seeded(dials.seed, "thought", want.said), length).pieces
+    left = want.limit - len(thoughts) - ask.unseen
+    if want.limit and left <= 0:
+        return Answer([], "length", thoughts=thoughts[: want.limit])
+    return replace(_said(ask, Length(exact=dials.tokens, limit=left if want.limit else 0)), thoughts=thoughts)
+
+
+def _said(ask: Ask, length: Length) -> Answer:
+    want = ask.want
+    tools = _called(want, ask.dials.calls)
+    if tools:
+        preface = None if want.demanded else answers.prose(ask.model, ask.rng, Length(exact=_PREFACE))
+        return answers.tool_answer(tools, length, preface)
+    if want.json:
+        return answers.json_answer(want.schema, length)
     told = answers.prose(ask.model, ask.rng, length, multibyte=ask.dials.multibyte)
-    return answers.stopped(told, [stops] if isinstance(stops, str) else stops if isinstance(stops, list) else [])
+    return answers.stopped(told, want.stops)
 
 
-def _limit(body: Mapping[str, object]) -> int:
-    """The caller's limit on output tokens; 0 = none. The newer name wins."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = body.get(name)
-        if isinstance(value, int) and value > 0:
-            return value
-    return 0
-
-
-def _demanded_tool(body: Mapping[str, object]) -> tuple[Mapping[str, object] | None, bool]:
-    """The tool that must be called, and whether the caller named it; (None, False) leaves the model free."""
-    tools = body.get("tools")
-    choice = body.get("tool_choice")
-    if not isinstance(tools, list) or not tools or choice in (None, "auto", "none"):
-        return None, False
-    if isinstance(choice, dict):
-        function = choice.get("function")
-        wanted = function.get("name") if isinstance(function, dict) else None
-        for tool in tools:
-            if (
-                isinstance(tool, dict)
-                and isinstance(tool.get("function"), dict)
-                and tool["function"].get("name") == wanted
-            ):
-                return tool, True
-        raise RefusalError(400, f"Tool choice 'function' not found in 'tools' parameter: {wanted}", param="tool_choice")
-    return (tools[0], False) if isinstance(tools[0], dict) else (None, False)
-
-
-def _schema(form: Mapping[str, object]) -> Mapping[str, object] | None:
-    """The schema of a json_schema response format."""
-    inner = form.get("json_schema")
-    schema = inner.get("schema") if isinstance(inner, dict) else None
-    return schema if isinstance(schema, dict) else None
+def _called(want: Want, dialled: int) -> Sequence[Tool]:
+    """The tools to call, in turn when there are fewer than calls. Where nobody demands one, the model rather talks."""
+    wanted = dialled if want.parallel else min(1, dialled)
+    if want.demanded:
+        wanted = max(1, wanted)
+    elif dialled < 2 or want.answered:
+        return ()
+    return [want.tools[at % len(want.tools)] for at in range(wanted)] if want.tools else ()

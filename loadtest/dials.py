@@ -34,16 +34,18 @@ class Dials:
     tokens: int = 0  # 0 = what the model feels like; otherwise exactly so many, one a chunk
     cached_tokens: int = 0  # of the prompt, as reported in the usage
     reasoning_tokens: int = 0  # reported in the usage on top of the visible ones
+    reasoning: int = 0  # tokens thought aloud (`reasoning_content`); elsewhere how long a thought asked for is
+    calls: int = 1  # tools called at once where a call is demanded; from 2 on also where the model is free to call
     multibyte: bool = False  # text of 2, 3 and 4 byte characters
     canned: bool = False  # frames built once and sent again and again: the benchmark's cheap mode
     # refusals
     error_rate: float = 0.0  # share of the calls that are refused with `status`
-    status: int = 500  # 400, 401, 404, 429, 500, 502, 503 or 529
+    status: int = 500  # 400, 401, 403, 404, 413, 429, 500, 502, 503 or 529
     retry_after_s: float = 1.0  # the Retry-After of a 429, 503 or 529
     # faults
     fault: str = ""  # one of FAULTS; see loadtest.script for what each does
     fault_rate: float = 1.0  # share of the calls that the fault befalls
-    after: int = 4  # whole frames sent before it (the role frame is the first, so 4 = three tokens)
+    after: int = 4  # whole frames sent before it (in OpenAI's stream the role frame is the first, so 4 = three tokens)
     stall_ms: float = 0.0  # how long `stall` and `role-only` are silent; 0 = until the client leaves
     # bytes
     split: int = 0  # cut the stream anywhere, in pieces of 1 to this many bytes; 0 = a frame is a write

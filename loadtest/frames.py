@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from loadtest.answers import Answer
+from loadtest.answers import Answer, ToolCall, seeded
 
 DONE = b"data: [DONE]\n\n"
 GARBAGE = b'data: {"id":"chatcmpl-\x00 this is not JSON\n\n'
-COMMENT = b": keep-alive\n\n"
+BAD_GATEWAY = (
+    b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
+    b"<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,7 @@ def completion(head: Head, answers: Sequence[Answer], usage: Usage) -> bytes:
 def stream(head: Head, answers: Sequence[Answer], usage: Usage | None) -> list[bytes]:
     """All events of a streamed answer, `[DONE]` included; `usage` adds the last chunk and the nulls before it."""
     tail: dict[str, object] = {} if usage is None else {"usage": None}
-    frames = [_chunk(head, _opening(index, answer), tail) for index, answer in enumerate(answers)]
-    frames += [_chunk(head, choice, tail) for choice in _interleaved(head, answers)]
+    frames = [_chunk(head, choice, tail) for choice in _interleaved(head, answers)]
     frames += [_chunk(head, _delta(index, {}, finish=answer.finish), tail) for index, answer in enumerate(answers)]
     if usage is not None:
         frames.append(_chunk(head, None, {"usage": usage.as_json()}))
@@ -91,7 +93,7 @@ def stream(head: Head, answers: Sequence[Answer], usage: Usage | None) -> list[b
 def error(status: int, message: str = "", *, param: str | None = None, code: str | None = None) -> bytes:
     """The body of a refusal: OpenAI's error object (the 502 is the proxy's in front of it: HTML)."""
     if status == 502:
-        return _BAD_GATEWAY
+        return BAD_GATEWAY
     kind, default_code, default_message = _ERRORS.get(status, _ERRORS[500])
     return orjson.dumps(
         {
@@ -110,10 +112,6 @@ def error_frame() -> bytes:
     return b"data: " + error(500) + b"\n\n"
 
 
-_BAD_GATEWAY = (
-    b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
-    b"<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
-)
 _ERRORS: Mapping[int, tuple[str, str | None, str]] = {
     400: ("invalid_request_error", None, "Your request was malformed."),
     401: (
@@ -121,11 +119,17 @@ _ERRORS: Mapping[int, tuple[str, str | None, str]] = {
         "invalid_api_key",
         "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys.",
     ),
+    403: (
+        "invalid_request_error",
+        "unsupported_country_region_territory",
+        "Country, region, or territory not supported",
+    ),
     404: (
         "invalid_request_error",
         "model_not_found",
         "The model does not exist or you do not have access to it.",
     ),
+    413: ("invalid_request_error", None, "Request body too large. Your request has exceeded the maximum size."),
     429: (
         "requests",
         "rate_limit_exceeded",
@@ -156,40 +160,52 @@ def _delta(index: int, delta: object, logprobs: object = None, finish: str | Non
     return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
 
 
-def _opening(index: int, answer: Answer) -> dict[str, object]:
-    """The first chunk of a choice: the role, and for a tool call its id and name."""
-    if not answer.tool:
-        return _delta(index, {"role": "assistant", "content": "", "refusal": None})
-    call = {"index": 0, "id": "call_Mock0000000000000000001", "type": "function"}
-    call["function"] = {"name": answer.tool, "arguments": ""}
-    return _delta(index, {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None})
-
-
 def _interleaved(head: Head, answers: Sequence[Answer]) -> Iterator[dict[str, object]]:
-    """Token by token, the choices in turn."""
-    for at in range(max((len(answer.pieces) for answer in answers), default=0)):
-        for index, answer in enumerate(answers):
-            if at >= len(answer.pieces):
-                continue
-            piece = answer.pieces[at]
-            if answer.tool:
-                yield _delta(index, {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
-            else:
-                yield _delta(index, {"content": piece}, _logprobs(head, [piece]))
+    """The chunks of all choices, token by token, in turn."""
+    choices = [list(_chunks(head, index, answer)) for index, answer in enumerate(answers)]
+    for at in range(max(map(len, choices), default=0)):
+        yield from (chunks[at] for chunks in choices if at < len(chunks))
+
+
+def _chunks(head: Head, index: int, answer: Answer) -> Iterator[dict[str, object]]:
+    """A choice: the role, which brings the call's id and name where nothing is said before it; then a token a chunk."""
+    role: dict[str, object] = {"role": "assistant", "content": "", "refusal": None}
+    at_once = bool(answer.calls) and not answer.pieces and not answer.thoughts
+    if at_once:
+        first = _call(head, index, 0, answer.calls[0])
+        role = {"role": "assistant", "content": None, "tool_calls": [first], "refusal": None}
+    yield _delta(index, role)
+    for piece in answer.thoughts:
+        yield _delta(index, {"reasoning_content": piece})
+    for piece in answer.pieces:
+        yield _delta(index, {"content": piece}, _logprobs(head, [piece]))
+    for place, call in enumerate(answer.calls):
+        if place or not at_once:
+            yield _delta(index, {"tool_calls": [_call(head, index, place, call)]})
+        for piece in call.pieces:
+            yield _delta(index, {"tool_calls": [{"index": place, "function": {"arguments": piece}}]})
+
+
+def _call(head: Head, index: int, place: int, call: ToolCall, *, whole: bool = False) -> dict[str, object]:
+    """A tool call, whole or as the stream opens it. Its id is distinct, and the same in every run."""
+    unique = f"call_{seeded(head.id, index, place).getrandbits(96):024x}"
+    function = {"name": call.name, "arguments": call.arguments if whole else ""}
+    place_of_it = {} if whole else {"index": place}
+    return {**place_of_it, "id": unique, "type": "function", "function": function}
 
 
 def _choice(head: Head, index: int, answer: Answer) -> dict[str, object]:
     message: dict[str, object] = {
         "role": "assistant",
-        "content": answer.text,
+        "content": None if answer.calls and not answer.pieces else answer.text,
         "refusal": None,
         "annotations": [],
     }
-    if answer.tool:
-        message["content"] = None
-        function = {"name": answer.tool, "arguments": answer.text}
-        message["tool_calls"] = [{"id": "call_Mock0000000000000000001", "type": "function", "function": function}]
-    logprobs = None if answer.tool else _logprobs(head, answer.pieces)
+    if answer.thoughts:
+        message["reasoning_content"] = "".join(answer.thoughts)
+    if answer.calls:
+        message["tool_calls"] = [_call(head, index, place, call, whole=True) for place, call in enumerate(answer.calls)]
+    logprobs = None if answer.calls else _logprobs(head, answer.pieces)
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish}
 
 

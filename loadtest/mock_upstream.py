@@ -1,14 +1,15 @@
-"""A provider with dials: OpenAI's Chat Completions to the byte, as fast or as broken as a test or a benchmark wants it.
+"""A provider with dials: three APIs to the byte, as fast or as broken as a test or a benchmark wants it.
 
     python -m loadtest.mock_upstream --port 9900 --ttft-ms 50 --tokens-per-s 80 --jitter 0.2 --seed 1
 
     async with MockUpstream() as mock:                      # port 0, instant, no faults
         mock.turn("mock-cheap", fault="cut-rst", after=3)
-        ...                                                 # call mock.base_url
+        ...                                                 # call mock.base_url (or root_url, which has no /v1)
         await mock.journal.until(lambda journal: journal.cancelled == 1)
 
-The dials are in `loadtest.dials`, what each fault does is in `loadtest.script`, what was seen and done is in
-`loadtest.journal`. Needs aiohttp and orjson only (uvloop where there is one): the installed package's demo runs it.
+It speaks OpenAI's Chat Completions, Anthropic's Messages and Google's Gemini API (`loadtest.formats`). The dials are in
+`loadtest.dials`, what each fault does is in `loadtest.script`, what was seen and done is in `loadtest.journal`. Needs
+aiohttp and orjson only (uvloop where there is one): the installed package's demo runs it.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Self
 
 import orjson
 from aiohttp import web
 
-from loadtest import answers, asking, frames
-from loadtest.asking import Ask, RefusalError
+from loadtest import answers, asking, formats
+from loadtest.asking import Arrived, Ask, Moment, RefusalError
 from loadtest.dials import Dials, split_name
+from loadtest.formats import Format, Route
 from loadtest.journal import Call, Journal
 from loadtest.script import stream_script, whole_script
-
-_CREATED = 1_760_000_000  # when the models were "made"; a constant, so that answers can be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,18 @@ DEFAULT_MODELS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A call, and as which of all calls it came."""
+
+    call: Call
+    serial: int
+
+    def moment(self) -> Moment:
+        """Now, for the ids and headers of the answer."""
+        return Moment(self.serial, int(time.time()), int((time.monotonic() - self.call.started) * 1000))
+
+
 class MockUpstream:
     """The provider. `async with` serves it on a free port of the loopback; `app` can be mounted elsewhere."""
 
@@ -71,12 +84,15 @@ class MockUpstream:
         self.models = {model.name: model for model in models}
         self.key = key  # "" = any key, or none, is welcome
         self.journal = Journal(keep)
-        self.base_url = ""
+        self.base_url = ""  # ends in /v1, as OpenAI's does
+        self.root_url = ""  # as Anthropic's and Google's
         self.app = web.Application(client_max_size=64 * 2**20)
         self.app[MOCK] = self
-        self.app.router.add_post("/v1/chat/completions", self._completions)
-        self.app.router.add_get("/v1/models", self._models)
-        self.app.router.add_get("/v1/models/{model}", self._model)
+        for route in formats.ROUTES:
+            self.app.router.add_post(route.path, partial(self._serve, route))
+        for path in formats.LISTINGS:
+            self.app.router.add_get(path, self._models)
+            self.app.router.add_get(f"{path}/{{model}}", self._models)
         self.app.router.add_get("/mock/state", self._state)
         self._runner: web.AppRunner | None = None
         self._stopping = False
@@ -89,6 +105,7 @@ class MockUpstream:
         # calls
         self._chance = random.Random(self.dials.seed)  # decides which call is refused or befallen by a fault
         self._canned: dict[object, list[bytes]] = {}
+        self._prefixes: set[str] = set()  # of prompts, in the provider's cache
 
     def __repr__(self) -> str:
         return f"<MockUpstream {self.base_url or 'not serving'} {self.journal!r}>"
@@ -101,12 +118,13 @@ class MockUpstream:
         await self.stop()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Serve; returns the base URL, which ends in /v1."""
+        """Serve; returns the base URL of OpenAI's API, which ends in /v1."""
         # handler_cancellation: a client that leaves must be noticed while the mock is silent, not at its next write.
         self._runner = web.AppRunner(self.app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=4096).start()
-        self.base_url = f"http://{host}:{self._runner.addresses[0][1]}/v1"
+        self.root_url = f"http://{host}:{self._runner.addresses[0][1]}"
+        self.base_url = f"{self.root_url}/v1"
         return self.base_url
 
     async def stop(self) -> None:
@@ -123,41 +141,45 @@ class MockUpstream:
         else:
             self.dials = turned
 
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        call = Call(request.path, request.headers.copy(), body, time.monotonic())
+    async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        call = Call(request.path, request.headers.copy(), raw, time.monotonic())
         self.journal.begin(call)
+        serial = self.journal.requests
+        body, fault = asking.decoded(raw)
+        model = request.match_info.get("model", "")
+        arrived = Arrived(call.headers, body, fault, len(raw), request.query, model, route.verb, self._prefixes)
         try:
-            ask = self._understand(request, call)
+            ask = self._understand(route.speaks, arrived, call)
             if ask.dials.fault == "hang":
                 await _silence(ask.dials)
             await _pause(ask.dials.ttft_ms / 1000, ask)
-            response = await self._answer(request, ask, call)
-        except RefusalError as refusal:
-            return self._refuse(refusal, call)
+            self._prefixes.update(ask.want.prefixes)
+            response = await self._answer(route.speaks, request, ask, _Turn(call, serial))
+        except RefusalError as refused:
+            return self._refuse(route.speaks, refused, _Turn(call, serial))
         except (asyncio.CancelledError, ConnectionError):
             self.journal.end(call, "stopped" if self._stopping else "cancelled")
             raise
         self.journal.end(call, "answered")
         return response
 
-    def _understand(self, request: web.Request, call: Call) -> Ask:
-        """Everything that OpenAI checks before it starts, then the dials; raises RefusalError."""
-        asking.authenticate(request.headers.get("Authorization", ""), self.key)
-        body = asking.decoded(call.body)
-        call.model, named = split_name(asking.named_model(body))
+    def _understand(self, speaks: Format, arrived: Arrived, call: Call) -> Ask:
+        """Everything that the provider checks before it starts, then the dials; raises RefusalError."""
+        speaks.authenticate(arrived, self.key)
+        call.model, named = split_name(speaks.named_model(arrived))
         if call.model not in self.models:
-            raise RefusalError(404, f"The model `{call.model}` does not exist or you do not have access to it.")
-        messages = asking.messages(body)
-        dials = self._dials_of(call.model, named, body)
+            raise speaks.no_such_model(call.model)
+        want = speaks.understood(arrived)
+        dials = self._dials_of(call.model, named, arrived.body)
         if self._chance.random() < dials.error_rate:
-            refusal = RefusalError(dials.status)
-            refusal.retry_after_s = dials.retry_after_s
-            raise refusal
+            refused = RefusalError(dials.status)
+            refused.retry_after_s = dials.retry_after_s
+            raise refused
         if dials.fault and self._chance.random() >= dials.fault_rate:
             dials = replace(dials, fault="")
-        said = "" if dials.canned else answers.prompt_text(messages[-1:])
-        return Ask(body, call.model, dials, messages, answers.seeded(dials.seed, call.model, said))
+        said = "" if dials.canned else want.said
+        return Ask(arrived, want, call.model, dials, answers.seeded(dials.seed, call.model, said))
 
     def _dials_of(self, model: str, named: Mapping[str, object], body: Mapping[str, object]) -> Dials:
         """The dials of one call: global, then the model's, then the name's, then the body's."""
@@ -173,15 +195,17 @@ class MockUpstream:
             raise RefusalError(400, f"Invalid 'mock': {fault}", param="mock", code="invalid_value") from None
         return dials
 
-    async def _answer(self, request: web.Request, ask: Ask, call: Call) -> web.StreamResponse:
+    async def _answer(self, speaks: Format, request: web.Request, ask: Ask, turn: _Turn) -> web.StreamResponse:
         """Write the answer piece by piece at the pace of the dials, and break it where they say so."""
-        streamed = ask.streamed or bool(ask.dials.raw)
+        call = turn.call
+        streamed = ask.want.streamed or bool(ask.dials.raw)
+        healthy = self._healthy(speaks, ask, turn.moment(), streamed=streamed)
         script = (
-            stream_script(self._frames(ask), ask.dials, ask.rng)
+            stream_script(healthy, ask.dials, ask.rng, speaks.WORDS)
             if streamed
-            else whole_script(self._body(ask), ask.dials)
+            else whole_script(healthy[0], ask.dials, speaks.WORDS)
         )
-        response = web.StreamResponse(headers=_headers(call, self.journal.requests))
+        response = web.StreamResponse(headers=speaks.headers(turn.moment()))
         response.content_type = "text/event-stream" if streamed else "application/json"
         if streamed:
             response.charset = "utf-8"
@@ -204,46 +228,43 @@ class MockUpstream:
             await _cut(request, reset=script.ending == "cut-rst")
         return response
 
-    def _frames(self, ask: Ask) -> list[bytes]:
-        """The events of the healthy stream."""
+    def _healthy(self, speaks: Format, ask: Ask, moment: Moment, *, streamed: bool) -> list[bytes]:
+        """The events of the healthy stream, or the healthy whole answer as one piece."""
         if ask.dials.raw:
             return list(ask.dials.raw)
-        key = (ask.model, ask.dials.tokens, ask.wants_usage)
-        if not ask.dials.canned or key not in self._canned:
-            head, choices, usage = asking.say(ask, self.journal.requests, int(time.time()))
-            self._canned[key] = frames.stream(head, choices, usage if ask.wants_usage else None)
-        return self._canned[key] if ask.dials.canned else self._canned.pop(key)
+        key = (speaks.NAME, speaks.key(ask), streamed, ask.model, ask.dials.tokens)
+        if ask.dials.canned and key in self._canned:
+            return self._canned[key]
+        healthy = speaks.stream(ask, moment) if streamed else [speaks.whole(ask, moment)]
+        if ask.dials.canned:
+            self._canned[key] = healthy
+        return healthy
 
-    def _body(self, ask: Ask) -> bytes:
-        """The healthy whole answer."""
-        key = (ask.model, ask.dials.tokens, "whole")
-        if not ask.dials.canned or key not in self._canned:
-            self._canned[key] = [frames.completion(*asking.say(ask, self.journal.requests, int(time.time())))]
-        return (self._canned[key] if ask.dials.canned else self._canned.pop(key))[0]
+    def _refuse(self, speaks: Format, refused: RefusalError, turn: _Turn) -> web.Response:
+        body, headers = speaks.refusal(refused, turn.moment()), speaks.headers(turn.moment(), refused)
+        turn.call.status = refused.status
+        self.journal.wrote(turn.call, body)
+        self.journal.end(turn.call, "refused")
+        kind = "text/html" if refused.status == 502 else "application/json"
+        return web.Response(status=refused.status, body=body, headers=headers, content_type=kind)
 
-    def _refuse(self, refusal: RefusalError, call: Call) -> web.Response:
-        headers = _headers(call, self.journal.requests)
-        if refusal.status in (429, 503, 529):
-            headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
-            headers["Retry-After-Ms"] = str(round(refusal.retry_after_s * 1000))
-        call.status = refusal.status
-        self.journal.wrote(call, refusal.body)
-        self.journal.end(call, "refused")
-        kind = "text/html" if refusal.status == 502 else "application/json"
-        return web.Response(status=refusal.status, body=refusal.body, headers=headers, content_type=kind)
-
-    async def _models(self, _: web.Request) -> web.Response:
-        return _json({"object": "list", "data": [_listed(name) for name in self.models]})
-
-    async def _model(self, request: web.Request) -> web.Response:
-        name = request.match_info["model"]
-        if name in self.models:
-            return _json(_listed(name))
-        body = frames.error(404, f"The model '{name}' does not exist", param="model")
-        return web.Response(status=404, body=body, content_type="application/json")
+    async def _models(self, request: web.Request) -> web.Response:
+        """The list of models, or one of them. No call to a model, so not in the journal."""
+        speaks = formats.of_listing(request.path, request.headers)
+        moment = Moment(self.journal.requests, int(time.time()))
+        name = request.match_info.get("model")
+        try:
+            speaks.authenticate(Arrived(request.headers, query=request.query), self.key)
+            if name is not None and name not in self.models:
+                raise speaks.no_such_model(name, listing=True)
+        except RefusalError as refused:
+            body, status = speaks.refusal(refused, moment), refused.status
+        else:
+            body, status = orjson.dumps(speaks.listed(name) if name else speaks.listing(list(self.models))), 200
+        return web.Response(status=status, body=body, headers=speaks.headers(moment), content_type="application/json")
 
     async def _state(self, _: web.Request) -> web.Response:
-        return _json(self.journal.counters())
+        return web.Response(body=orjson.dumps(self.journal.counters()), content_type="application/json")
 
 
 MOCK = web.AppKey("MOCK", MockUpstream)
@@ -252,30 +273,6 @@ MOCK = web.AppKey("MOCK", MockUpstream)
 def create_app(*, models: Sequence[MockModel] = DEFAULT_MODELS, dials: Dials | None = None) -> web.Application:
     """The provider as an application; `app[MOCK]` is the MockUpstream. Serve it with handler_cancellation=True."""
     return MockUpstream(models=models, dials=dials).app
-
-
-def _headers(call: Call, serial: int) -> dict[str, str]:
-    """The headers that OpenAI sends with every answer."""
-    return {
-        "x-request-id": f"req_{serial:012x}{answers.seeded(serial).getrandbits(80):020x}",
-        "openai-version": "2020-10-01",
-        "openai-organization": "mock-org",
-        "openai-processing-ms": str(int((time.monotonic() - call.started) * 1000)),
-        "x-ratelimit-limit-requests": "500",
-        "x-ratelimit-limit-tokens": "200000",
-        "x-ratelimit-remaining-requests": "499",
-        "x-ratelimit-remaining-tokens": "199950",
-        "x-ratelimit-reset-requests": "120ms",
-        "x-ratelimit-reset-tokens": "15ms",
-    }
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
-
-
-def _listed(name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": _CREATED, "owned_by": "mock"}
 
 
 async def _pause(wait_s: float, ask: Ask) -> None:

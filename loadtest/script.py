@@ -5,10 +5,10 @@ What each fault does, `after` frames into a stream (a whole answer is broken aft
     hang         silence before the status line           (the mock does this one)
     cut-rst      the connection is reset
     cut-fin      the connection is closed in the middle of the chunked body
-    end          the body ends properly, but with neither finish_reason nor [DONE]
+    end          the body ends properly, but without its last events: neither finish_reason nor [DONE] and the like
     stall        silence, then on as if nothing had happened
-    role-only    the role frame, silence, then a proper end without a word
-    error-frame  OpenAI's error object as an event, then a proper end
+    role-only    the first frame, silence, then a proper end without a word
+    error-frame  the provider's error object as an event, then a proper end
     garbage      one line that is not JSON, then on
 """
 
@@ -18,8 +18,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtest import frames
 from loadtest.dials import Dials
+
+COMMENT = b": keep-alive\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a provider writes when it fails."""
+
+    error_frame: bytes  # its error object as an event
+    error: bytes  # and as a whole body
+    garbage: bytes  # an event that is not JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,7 @@ class Script:
     ending: str = "clean"  # clean | cut-rst | cut-fin
 
 
-def stream_script(healthy: Sequence[bytes], dials: Dials, rng: random.Random) -> Script:
+def stream_script(healthy: Sequence[bytes], dials: Dials, rng: random.Random, words: Words) -> Script:
     """The script of a streamed answer under these dials."""
     before, after, ending = list(healthy), list[bytes](), "clean"
     silent = False
@@ -45,14 +55,14 @@ def stream_script(healthy: Sequence[bytes], dials: Dials, rng: random.Random) ->
         case "role-only":
             before, silent = before[:1], True
         case "error-frame":
-            before = [*before[: dials.after], frames.error_frame()]
+            before = [*before[: dials.after], words.error_frame]
         case "garbage":
-            before = [*before[: dials.after], frames.GARBAGE, *before[dials.after :]]
+            before = [*before[: dials.after], words.garbage, *before[dials.after :]]
     pieces = _dressed(before, dials, rng)
     return Script([*pieces, *_dressed(after, dials, rng)], len(pieces) if silent else -1, ending)
 
 
-def whole_script(healthy: bytes, dials: Dials) -> Script:
+def whole_script(healthy: bytes, dials: Dials, words: Words) -> Script:
     """The script of a non-streamed answer under these dials."""
     half = len(healthy) // 2
     match dials.fault:
@@ -63,7 +73,7 @@ def whole_script(healthy: bytes, dials: Dials) -> Script:
         case "stall":
             return Script([healthy[:half], healthy[half:]], silent_before=1)
         case "error-frame":
-            return Script([frames.error(500)])
+            return Script([words.error])
         case "garbage":
             return Script([b"<html>not JSON</html>"])
     return Script([healthy])
@@ -86,9 +96,9 @@ def _dressed(healthy: Sequence[bytes], dials: Dials, rng: random.Random) -> list
         return list(healthy)
     pieces = list(healthy)
     if dials.comments:
-        pieces = [dressed for piece in pieces for dressed in (frames.COMMENT, piece)]
+        pieces = [dressed for piece in pieces for dressed in (COMMENT, piece)]
     if dials.crlf:
-        pieces = [piece.replace(b"\n", b"\r\n") for piece in pieces]
+        pieces = [piece.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") for piece in pieces]
     if dials.split > 0:
         pieces = split(b"".join(pieces), dials.split, rng)
     return pieces

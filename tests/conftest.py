@@ -29,6 +29,7 @@ from loadtest.mock_upstream import MockUpstream
 ROOT = Path(__file__).parent.parent
 BOUND_S = 15.0       # how long anything is waited for; reached only by a test that fails
 COMPLETIONS = "/v1/chat/completions"
+RECEIPTED = {COMPLETIONS, "/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/completions"}     # and Gemini's
 SERVER_LOG = logging.getLogger("server of the gateway")      # apart from the mock providers' servers
 
 
@@ -233,7 +234,7 @@ class Receipts:
     @web.middleware
     async def count(self, request: web.Request, handler: Callable[..., Awaitable[web.StreamResponse]]) -> Any:
         """Count the requests that must leave a receipt."""
-        self.requests += request.method == "POST" and request.path == COMPLETIONS
+        self.requests += request.method == "POST" and (request.path in RECEIPTED or ":" in request.path)
         return await handler(request)
 
 

@@ -11,13 +11,28 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("gateway", "classifier", "loadtest")
 
+THERE = {
+    ".".join(path.relative_to(ROOT / "gateway").with_suffix("").parts) for path in (ROOT / "gateway").rglob("*.py")
+}
+# The rooms of a dialect, the lowest first; a dialect has those that it needs, and knows no other dialect.
+DIALECTS = ("anthropic", "gemini", "openai", "responses")
+DIALECT_ROOMS = (
+    ("fields", "citing"), ("schema", "thinking", "sealed", "parts"), ("input_items", "output_items"), ("output",),
+    ("request", "wording", "answer", "response"),
+)
+
 # Arrows point down only: a room imports rooms of lower levels, and nothing else of ours but what MAY_ALSO says.
 LEVELS = [
     {"errors", "logs"},
     {"sse", "pricing", "faults"},
-    {"wire", "receipt", "metrics", "config"},
-    {"router", "dialects.openai", "auth"},
-    {"explain", "classify", "upstream.deadline", "ledger"},
+    {"wire.request", "receipt", "metrics", "config", "dialects.neutral"},
+    {"wire.chat", "wire.messages", "wire.responses", "wire.gemini", "wire.plain", "dialects.door", "dialects.reading"},
+    {"wire"},
+    {"router", "auth"},
+    *({f"dialects.{name}.{room}" for name in DIALECTS for room in rooms} & THERE for rooms in DIALECT_ROOMS),
+    {f"dialects.{name}" for name in DIALECTS},
+    {"dialects.register"},
+    {"explain", "classify", "upstream.deadline", "ledger", "translate"},
     {"upstream.pool"},
     {"relay"},
     {"handler"},
@@ -30,16 +45,17 @@ LEVELS = [
     {"__main__"},
 ]
 PURE = {
-    "errors", "sse", "pricing", "faults", "wire", "receipt", "metrics", "config", "router", "dialects.openai", "auth",
-    "explain",
+    "errors", "sse", "pricing", "faults", "receipt", "metrics", "config", "router", "auth", "explain", "translate",
+    *(room for rooms in LEVELS for room in rooms if room.startswith(("dialects", "wire"))),
 }
 # Outside our packages, a room of this list may use only what stands beside it (and the standard library).
 THIRD_PARTY = {
-    "errors": set(), "sse": set(), "auth": {"msgspec"}, "router": {"msgspec"}, "wire": {"msgspec"},
+    "errors": set(), "sse": set(), "auth": {"msgspec"}, "router": {"msgspec"}, "translate": {"msgspec"},
     "pricing": {"msgspec"}, "receipt": {"msgspec"}, "config": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
-    "metrics": {"prometheus_client"}, "dialects.openai": {"msgspec", "orjson"}, "ledger": set(),
+    "metrics": {"prometheus_client"}, "ledger": set(),
     "classify": {"msgspec"}, "upstream.deadline": set(),
     "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"},
+    **{room: {"msgspec", "orjson"} for rooms in LEVELS for room in rooms if room.startswith(("dialects", "wire"))},
 }
 MAY_ALSO = {
     "classify": {"classifier"}, "app": {"classifier"}, "cli.classify": {"classifier"}, "cli.train": {"classifier"},
@@ -109,7 +125,7 @@ def test_imports_point_down(room: str) -> None:
     assert (wrong, foreign) == (set(), set())
 
 
-@pytest.mark.parametrize("room", THIRD_PARTY)
+@pytest.mark.parametrize("room", sorted(THIRD_PARTY))
 def test_third_parties_stay_at_their_doors(room: str) -> None:
     """A room of the path uses the libraries it was given and no others."""
     used = roots(GATEWAY[room]) - set(PACKAGES)
@@ -193,6 +209,15 @@ def test_loose_tasks_are_not_made(path: Path) -> None:
     calls = (n.func.attr for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
 
     assert set(calls) & {"create_task", "ensure_future"} == set()
+
+
+@pytest.mark.parametrize("room", [room for room in GATEWAY if room.count(".") == 2])
+def test_dialects_do_not_know_each_other(room: str) -> None:
+    """A dialect is translated by the neutral conversation alone."""
+    own = room.split(".")[1]
+    others = {f"gateway.dialects.{name}" for name in DIALECTS if name != own}
+
+    assert {name for name in imports(GATEWAY[room]) if name.startswith(tuple(others))} == set()
 
 
 def test_pairs_are_unique() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway import config
 from gateway.cli import COMMANDS
-from gateway.endpoints import SURFACES
+from gateway.endpoints import SERVED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,4 +67,4 @@ def test_every_command_is_documented() -> None:
 
 def test_every_surface_is_documented() -> None:
     """The paths that a wrong path is told of are in the README."""
-    assert [] == [path for path in re.findall(r"/\S+[^,\s]", SURFACES) if path not in README]
+    assert [] == [path for path in re.findall(r"/\S+[^,\s]", SERVED) if path not in README]

@@ -8,12 +8,12 @@ import orjson
 
 from classifier.bundle import BundleError
 from classifier.predict import Predictor
-from gateway import wire
 from gateway.classify import prompt_of
 from gateway.cli import files
 from gateway.errors import GatewayError
 from gateway.explain import explain
 from gateway.router import Router, Source, Verdict
+from gateway.wire import chat
 
 
 @click.command("route")
@@ -27,7 +27,7 @@ def command(path: Path | None, model: str | None, text: str) -> None:
     try:
         predictor = Predictor.load(config.classifier.directory)
         text = text.encode(errors="replace").decode()      # an argument may be bytes that are not UTF-8
-        request = wire.decode(orjson.dumps({"model": name, "messages": [{"role": "user", "content": text}]}), {})
+        request = chat.decode(orjson.dumps({"model": name, "messages": [{"role": "user", "content": text}]}), {})
         said = predictor.predict(prompt_of(request))
         verdict = Verdict(Source.CLASSIFIER, said.score, said.p_cheap, said.task)
         plan = Router(config.routes, config.models, predictor.default_threshold).plan(request, verdict)

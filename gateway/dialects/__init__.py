@@ -1,1 +1,1 @@
-"""Dialects: what the providers' wire formats mean. Pure; one file per dialect. `openai` is the one spoken so far."""
+"""Dialects: what the wire formats of callers and providers mean. Pure; a package for each, none knows another."""

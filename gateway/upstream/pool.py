@@ -15,7 +15,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from gateway.config import ModelConfig, UpstreamConfig
-from gateway.dialects import openai
+from gateway.dialects.door import Upstream
+from gateway.dialects.register import UPSTREAMS
 from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut, Unavailable, Unreachable
 from gateway.upstream.deadline import Deadline
 
@@ -32,10 +33,13 @@ class Pool:
         self.name = name
         self.slots = config.slots
         self.in_flight = 0
-        self.chat_url = URL(config.base_url.rstrip("/") + "/chat/completions")
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "thriftgate"}
-        if config.key is not None:
-            headers["Authorization"] = f"Bearer {config.key.reveal()}"
+        self.base_url = config.base_url
+        self.dialect = config.dialect
+        self.speaks: Upstream = UPSTREAMS[config.dialect]
+        headers = {
+            "Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "thriftgate",
+            **self.speaks.headers(None if config.key is None else config.key.reveal()),
+        }
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),      # slots bound the connections, and say so when they are full
             cookie_jar=aiohttp.DummyCookieJar(),          # a provider's cookie must not travel between callers
@@ -71,6 +75,12 @@ class Model:
         self.structured = config.structured
         self.deadlines = config.deadlines
         self.pool = pool
+        self.urls = {
+            stream: URL(pool.speaks.url(pool.base_url, config.name, stream=stream)) for stream in (False, True)
+        }
+        self.plain_urls = {
+            kind: URL(f"{pool.base_url.rstrip('/')}/{kind}") for kind in ("embeddings", "completions")
+        }
         self.timeout = aiohttp.ClientTimeout(total=None, connect=config.deadlines.connect_ms / 1000)
 
     def __repr__(self) -> str:
@@ -137,7 +147,9 @@ class Lease:
         if self._deadline is not None:
             self._deadline.close()
 
-    async def send(self, model: Model, body: bytes, *, stream: bool) -> Answer:
+    async def send(
+        self, model: Model, body: bytes, *, stream: bool, kind: str = "chat", headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Make the one attempt. Returns when the first output is here: of a stream its first bytes, else all of it.
 
         A whole answer arrives only when the model has finished, so just the total bounds it. Raises a GatewayError that
@@ -147,32 +159,35 @@ class Lease:
         deadline = self._deadline = Deadline(limits.total_ms / 1000)
         try:
             with deadline.wait("first_output", (limits.first_output_ms if stream else limits.total_ms) / 1000):
-                return await self._attempt(model, body, deadline, stream=stream)
+                url = model.urls[stream] if kind == "chat" else model.plain_urls[kind]
+                response = self._response = await self._pool.session.post(
+                    url, data=body, headers=headers, timeout=model.timeout, allow_redirects=False
+                )
+                return await self._first(response, deadline, model.deadlines.idle_ms / 1000, stream=stream)
         except aiohttp.ServerTimeoutError as error:
             raise TimedOut(f"Upstream {self._pool.name!r} could not be connected to in time.") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"Upstream {self._pool.name!r} failed: {_cause(error)}.") from error
 
-    async def _attempt(self, model: Model, body: bytes, deadline: Deadline, *, stream: bool) -> Answer:
-        response = self._response = await self._pool.session.post(
-            self._pool.chat_url, data=body, timeout=model.timeout, allow_redirects=False
-        )
+    async def _first(
+        self, response: aiohttp.ClientResponse, deadline: Deadline, idle_s: float, *, stream: bool
+    ) -> Answer:
         if response.status >= 300 and response.status not in CALLERS_FAULT:
-            raise await _refusal(response, self._pool.name)
+            raise await _refusal(response, self._pool)
         stream = stream and response.status < 300      # a caller's fault comes as one JSON object
         first = await (response.content.readany() if stream else response.read())
-        if response.status < 300 and not stream and (said := openai.error_of_body(first)) is not None:
+        if response.status < 300 and not stream and (said := self._pool.speaks.error_of_body(first)) is not None:
             raise Refused(f"Upstream {self._pool.name!r} answered with an error", 502, said)
         if stream and not first:
             raise Unreachable(f"Upstream {self._pool.name!r} ended its answer before it began.")
-        if stream and (said := openai.error_of_first(first)) is not None:
+        if stream and (said := self._pool.speaks.error_of_first(first)) is not None:
             raise Refused(f"Upstream {self._pool.name!r} began its answer with an error", 502, said)
-        return Answer(response, first, deadline, model.deadlines.idle_ms / 1000)
+        return Answer(response, first, deadline, idle_s)
 
 
-async def _refusal(response: aiohttp.ClientResponse, upstream: str) -> GatewayError:
+async def _refusal(response: aiohttp.ClientResponse, pool: Pool) -> GatewayError:
     """Return the error for an answer that another target may not give; keeps Retry-After."""
-    status = response.status
+    status, upstream = response.status, pool.name
     kept = {"Retry-After": response.headers["Retry-After"]} if "Retry-After" in response.headers else None
     if status in (401, 403):   # its text may quote our key
         fault = f"Upstream {upstream!r} refused the gateway's own key ({status}). Check it in the configuration."
@@ -180,7 +195,7 @@ async def _refusal(response: aiohttp.ClientResponse, upstream: str) -> GatewayEr
     body = b""
     while len(body) < ERROR_BYTES and (more := await response.content.readany()):
         body += more
-    said = openai.error_of_body(body)
+    said = pool.speaks.error_of_body(body)
     return Refused(f"Upstream {upstream!r} answered {status}{'' if said else '.'}", status, said, headers=kept)
 
 

@@ -94,3 +94,11 @@ def test_no_key_is_kept() -> None:
     """The ring holds digests: neither its repr nor anything in it shows a key."""
     assert repr(KEYRING) == "<Keyring 3 keys>"
     assert "tg-" not in str(vars(KEYRING))
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "x-goog-api-key"])
+def test_the_other_dialects_headers(header: str) -> None:
+    """Anthropic's and Google's SDKs send the key in a header of their own."""
+    assert KEYRING.authenticate({header: "tg-app"}).name == "app"
+    with pytest.raises(Unauthenticated):
+        KEYRING.authenticate({header: "unknown"})

@@ -11,11 +11,10 @@ import pytest
 
 from classifier.predict import Prediction, Prompt
 from gateway import classify as room
-from gateway import wire
 from gateway.classify import Classify, prompt_of
 from gateway.config import ClassifierConfig
 from gateway.router import Source, Verdict
-from gateway.wire import ChatRequest
+from gateway.wire import ChatRequest, chat
 
 LONG_S = 30.0          # a wait that only a broken test sees the end of
 JUDGED = Verdict(Source.CLASSIFIER, 0.25, 0.75, "chat")
@@ -84,7 +83,7 @@ async def make(predictor: Scripted, failures: list[BaseException]) -> AsyncItera
 def asked(text: str, session: str | None = None, **fields: Any) -> ChatRequest:
     """A request with this last user turn."""
     body = {"model": "auto", "messages": [{"role": "user", "content": text}], **fields}
-    return wire.decode(orjson.dumps(body), {} if session is None else {"x-thriftgate-session": session})
+    return chat.decode(orjson.dumps(body), {} if session is None else {"x-thriftgate-session": session})
 
 
 async def settled(classify: Classify) -> None:

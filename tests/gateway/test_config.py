@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -30,11 +30,11 @@ from gateway.pricing import MODELS, Price
 STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
 KEYS = {"OPENAI_API_KEY": "sk-open", "ANTHROPIC_API_KEY": "sk-ant"}
 
-# DESIGN §4.3, with `dialect: openai` for both and the names that the example leaves open.
+# DESIGN §4.3, with the names that the example leaves open.
 EXAMPLE = """
 upstreams:
   openai:    {dialect: openai,    base_url: "https://api.openai.com/v1",  key: ${OPENAI_API_KEY}}
-  anthropic: {dialect: openai,    base_url: "https://api.anthropic.com",  key: ${ANTHROPIC_API_KEY}}
+  anthropic: {dialect: anthropic, base_url: "https://api.anthropic.com",  key: ${ANTHROPIC_API_KEY}}
 models:
   small:  {upstream: openai,    name: gpt-4o-mini, price: {input: 0.15, output: 0.60, cached_input: 0.075}, context: 128000}
   large:  {upstream: anthropic, name: claude, price: {input: 15, output: 75, cached_input: 1.5, cache_write: 18.75}, context: 200000,
@@ -71,7 +71,9 @@ def test_the_documented_example() -> None:
     expected = Config(
         upstreams={
             "openai": UpstreamConfig(base_url="https://api.openai.com/v1", key=Secret("sk-open")),
-            "anthropic": UpstreamConfig(base_url="https://api.anthropic.com", key=Secret("sk-ant")),
+            "anthropic": UpstreamConfig(
+                base_url="https://api.anthropic.com", dialect="anthropic", key=Secret("sk-ant")
+            ),
         },
         models={
             "small": ModelConfig(upstream="openai", name="gpt-4o-mini", price=Price(0.15, 0.6, 0.075), context=128_000),
@@ -139,7 +141,7 @@ def test_built_in_facts_fill_in() -> None:
 EVERYTHING_WRONG = """
 upstreams:
   a: {base_url: "ftp://x", slots: 0}
-  b: {base_url: "http://x", key: 5, dialect: anthropic, slotz: 1}
+  b: {base_url: "http://x", key: 5, dialect: cohere, slotz: 1}
 models:
   m: {upstrem: a, deadlines: {conect_ms: 1, idle_ms: x}, price: {inputs: 1, output: 2}}
   n: {upstream: c, deadlines: {connect_ms: 0, idle_ms: -1}, price: {input: -1, output: 1000000}}
@@ -165,7 +167,7 @@ def test_every_fault_in_one_run() -> None:
         ("foo", "is not a section"),
         ("upstreams.a", "Expected `base_url` to start with http:// or https://, and `slots` of at least 1"),
         ("upstreams.b.key", "Expected a key as text"),
-        ("upstreams.b.dialect", "invalid enum value 'anthropic'"),
+        ("upstreams.b.dialect", "invalid enum value 'cohere'"),
         ("upstreams.b.slotz", "is not a setting"),
         ("models.m.upstrem", "is not a setting"),
         ("models.m.deadlines.conect_ms", "is not a setting"),
@@ -233,8 +235,8 @@ HINTS = {
     ),
     "keys: {k: {secret: s, models: [smal]}}": ("keys.k.models[0]", "did you mean 'small'?"),
     "keys: {k: {secret: ${NOPE}}}": ("keys.k.secret", "export NOPE=… before starting"),
-    "upstreams: {u: {base_url: 'http://x', dialect: gemini}}": (
-        "upstreams.u.dialect", "only `openai` is spoken so far; most providers have an endpoint for it"
+    "upstreams: {u: {base_url: 'http://x', dialect: cohere}}": (
+        "upstreams.u.dialect", "use openai (which most providers have an endpoint for), anthropic or gemini"
     ),
     "upstreams: {}": ("upstreams", "add at least one entry under `upstreams:`"),
     "models: [a]": ("models", "add at least one entry under `models:`"),
@@ -497,9 +499,9 @@ class TestLoad:
 
 PROVIDERS = {
     "openai": ("OPENAI_API_KEY", "https://api.openai.com/v1", ["gpt-5.4-mini", "gpt-5.4"]),
-    "anthropic": ("ANTHROPIC_API_KEY", "https://api.anthropic.com/v1", ["claude-haiku-4-5", "claude-opus-4-7"]),
+    "anthropic": ("ANTHROPIC_API_KEY", "https://api.anthropic.com", ["claude-haiku-4-5", "claude-opus-4-7"]),
     "gemini": (
-        "GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/openai",
+        "GEMINI_API_KEY", "https://generativelanguage.googleapis.com",
         ["gemini-2.5-flash", "gemini-2.5-pro"],
     ),
 }
@@ -524,7 +526,10 @@ class TestFromEnvironment:
     def test_each_combination(self, names: list[str], auto: list[str]) -> None:
         """`auto` from the cheapest to the dearest of all, one route a provider, and nothing of those without a key."""
         made = config.from_environment({PROVIDERS[name][0]: f"sk-{name}" for name in names})
-        upstreams = {name: UpstreamConfig(base_url=PROVIDERS[name][1], key=Secret(f"sk-{name}")) for name in names}
+        upstreams = {
+            name: UpstreamConfig(PROVIDERS[name][1], cast("config.Dialect", name), Secret(f"sk-{name}"))
+            for name in names
+        }
         models = {model: name for name in names for model in PROVIDERS[name][2]}
 
         assert upstreams == made.upstreams

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway import errors
-from gateway.errors import Blame, GatewayError, Refused
+from gateway.errors import Blame, GatewayError, PassedOn, Refused
 
 CALLER, UPSTREAM, US = Blame.CALLER, Blame.UPSTREAM, Blame.US
 # status, type, code, retryable, blames, telling
@@ -11,6 +11,7 @@ TABLE: dict[type[GatewayError], tuple[int, str, str | None, bool, Blame, int]] =
     errors.GatewayError: (500, "server_error", None, False, US, 0),
     errors.BadRequest: (400, "invalid_request_error", None, False, CALLER, 0),
     errors.ContextTooLong: (400, "invalid_request_error", "context_length_exceeded", False, CALLER, 0),
+    errors.Inexpressible: (400, "invalid_request_error", "unsupported_by_target", True, CALLER, 5),
     errors.Unauthenticated: (401, "authentication_error", "invalid_api_key", False, CALLER, 0),
     errors.Forbidden: (403, "permission_error", "model_not_allowed", False, CALLER, 0),
     errors.NotFound: (404, "invalid_request_error", "model_not_found", False, CALLER, 0),
@@ -34,12 +35,12 @@ def test_each_leaf(
 
 
 def test_the_table_is_whole() -> None:
-    """Every error of the room is one GatewayError and stands in the table, or is Refused, which has its own."""
+    """Every error of the room is one GatewayError and stands in the table, or has a test of its own."""
     defined = {
         kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BaseException)
     }
 
-    assert defined == {*TABLE, Refused}
+    assert defined == {*TABLE, Refused, PassedOn}
     assert all(issubclass(kind, GatewayError) for kind in defined)
 
 
@@ -80,3 +81,11 @@ def test_what_is_added() -> None:
 
     assert (error.param, error.headers) == ("model", {"Retry-After": "3"})
     assert Refused("busy", 429, headers={"Retry-After": "3"}).headers == {"Retry-After": "3"}
+
+
+def test_a_fault_that_is_passed_on() -> None:
+    """The caller gets the upstream's words; the receipt only the status, for the words may quote a prompt."""
+    error = PassedOn(422, "no such tool")
+
+    assert (error.status, error.message, error.booked) == (422, "no such tool", "The upstream answered 422.")
+    assert (error.retryable, error.blames) == (False, CALLER)

@@ -5,12 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway import wire
 from gateway.config import ModelConfig, RouteConfig
 from gateway.explain import explain
 from gateway.pricing import Price
 from gateway.router import Router, Source, Verdict
-from gateway.wire import ChatRequest
+from gateway.wire import ChatRequest, chat
 
 MODELS = {
     "small": ModelConfig(upstream="u", price=Price(1, 2), context=1000, tools=False),
@@ -21,7 +20,7 @@ MODELS = {
 
 def asked(model: str = "auto", **fields: Any) -> ChatRequest:
     """A request as the path decodes it."""
-    return wire.decode(orjson.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}), {})
+    return chat.decode(orjson.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}), {})
 
 
 def explained(request: ChatRequest, verdict: Verdict | None, ladder: list[str] | None = None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ FAULTS: dict[str, tuple[Any, list[Fault]]] = {
     "a dialect we do not speak": (
         {"title": "t", "dialect": 5},
         [Fault("sheet.dialect", "expected `str`, got `int`",
-               "only `openai` is spoken so far; most providers have an endpoint for it")],
+               "use openai (which most providers have an endpoint for), anthropic or gemini")],
     ),
     "the section's own check": ({"title": "none"}, [Fault("sheet", "Expected a title", README)]),
     "a list item keeps its number when an earlier one is wrong": (

@@ -23,6 +23,9 @@ COSTS = {
     "cached at the price of input where no other is named": (Price(2, 8), Usage(100, 10, 60), 200 + 80),
     "cached for nothing": (Price(2, 8, 0), Usage(100, 10, 60), 80 + 80),
     "more cached than there is": (Price(2, 8, 1), Usage(100, 0, 150), 150),
+    "written to the cache": (OPUS, Usage(1000, 10, 400, 500), 1500 + 600 + 9375 + 750),
+    "written at the price of input where no other is named": (Price(2, 8), Usage(100, 10, 0, 60), 200 + 80),
+    "reasoning is part of the output": (Price(2, 8), Usage(100, 10, reasoning=8), 200 + 80),
     "a half is rounded up": (Price(0.5, 0), Usage(1, 0), 1),
     "less than a half is rounded down": (Price(0.25, 0), Usage(1, 0), 0),
     "only the sum is rounded": (Price(0.25, 0.25), Usage(1, 1), 1),
@@ -42,7 +45,7 @@ def test_cost(price: Price, usage: Usage, expected: int) -> None:
 @STEADY
 @given(
     price=st.builds(Price, st.floats(0, 999), st.floats(0, 999), st.none() | st.floats(0, 999)),
-    usage=st.builds(Usage, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6)),
+    usage=st.builds(Usage, *[st.integers(0, 10**6)] * 5),
     more=st.integers(0, 10**6),
 )
 def test_more_never_costs_less(price: Price, usage: Usage, more: int) -> None:

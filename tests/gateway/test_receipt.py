@@ -8,8 +8,9 @@ from gateway.receipt import Outcome, Receipt
 
 NAMES = [
     "request_id", "caller", "route", "model", "rung", "reason", "score", "p_cheap", "threshold", "task", "verdict",
-    "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms", "sent_bytes",
-    "input_tokens", "cached_tokens", "output_tokens", "cost_usd_micros", "premium_usd_micros",
+    "surface", "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms",
+    "sent_bytes", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
+    "cost_usd_micros", "premium_usd_micros",
 ]
 
 
@@ -34,17 +35,20 @@ def test_every_stage() -> None:
     second = receipt.attempt("large", 10.1)
     second.status, second.ended, receipt.first_byte = 200, 10.35, 10.3501234
     receipt.status, receipt.outcome, receipt.finish, receipt.sent_bytes = 200, Outcome.OK, "stop", 321
-    receipt.usage, receipt.cost_micros, receipt.premium_micros = Usage(12, 3, 8), 70, 500
+    receipt.usage, receipt.cost_micros, receipt.premium_micros = Usage(12, 3, 8, 4, 2), 70, 500
+    receipt.surface, receipt.lost = "anthropic", ("seed",)
     expected = {
         "request_id": "r-1", "caller": "app", "route": "auto", "model": "large", "rung": "premium",
         "reason": "fallback", "score": 0.1235, "p_cheap": 0.8765, "threshold": 0.7, "task": "chat",
-        "verdict": "classifier", "stream": True, "status": 200, "outcome": "ok", "error": None, "finish": "stop",
+        "verdict": "classifier", "surface": "anthropic", "stream": True, "status": 200, "outcome": "ok",
+        "error": None, "finish": "stop",
         "attempts": [
             {"model": "small", "status": 500, "wait_ms": 95.0, "error": "boom"},
             {"model": "large", "status": 200, "wait_ms": 250.0, "error": None},
         ],
         "classify_ms": 2.5, "ttft_ms": 350.123, "total_ms": 1500.0, "sent_bytes": 321, "input_tokens": 12,
-        "cached_tokens": 8, "output_tokens": 3, "cost_usd_micros": 70, "premium_usd_micros": 500,
+        "cached_tokens": 8, "cache_write_tokens": 4, "output_tokens": 3, "reasoning_tokens": 2, "cost_usd_micros": 70,
+        "premium_usd_micros": 500, "lost": ["seed"],
     }
 
     assert expected == receipt.close(11.5).fields()

@@ -12,11 +12,12 @@ from aiohttp.test_utils import TestServer
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway import relay
-from gateway.dialects.openai import Ending
+from gateway.dialects import anthropic, openai
+from gateway.dialects.door import Ending
 from gateway.errors import StreamBroken, TimedOut
 from gateway.pricing import Usage
 from gateway.receipt import Outcome, Receipt
-from gateway.relay import TAIL_BYTES, Tail
+from gateway.relay import HEAD_BYTES, TAIL_BYTES, Straight, Way
 from gateway.upstream.pool import Answer
 
 WORD = 'data: {"choices":[{"index":0,"delta":{"content":"größe"},"finish_reason":null}]}\n\n'.encode()
@@ -66,16 +67,17 @@ class Received(NamedTuple):
     receipt: Receipt
 
 
+STRAIGHT = Way(openai, openai)
 Relays = Callable[..., Awaitable[web.StreamResponse]]
 
 
-async def relayed(through: Relays, answer: Answer) -> Received:
+async def relayed(through: Relays, answer: Answer, way: Way = STRAIGHT) -> Received:
     """Relay an answer to a client that reads it to its end, broken or not."""
     receipt, body, whole = Receipt("r-1", 0.0), b"", True
 
     async def handle(http: web.Request) -> web.StreamResponse:
         """Relay the answer."""
-        return await through(http, answer, {"x-thriftgate-model": "small"}, receipt)
+        return await through(http, answer, way, {"x-thriftgate-model": "small"}, receipt)
 
     application = web.Application()
     application.router.add_get("/", handle)
@@ -198,41 +200,62 @@ class TestWhole:
         assert (Outcome.OK, 200, None, None, len(body)) == booked(received.receipt)
 
 
-class TestTail:
-    """The last bytes of a stream."""
+class TestStraight:
+    """What is kept of a stream that passes as it is."""
 
     def test_nothing(self) -> None:
         """A stream without a byte has not finished."""
-        assert Tail().read() == (Ending(), True)
+        assert Straight(openai).ending() == (Ending(), True)
 
     @pytest.mark.parametrize("size", [1, 7, 100, 10_000, 100_000])
     def test_the_end_is_kept(self, size: int) -> None:
         """However long and however cut the stream was, its finish and usage are there, and memory stays bounded."""
-        stream, tail = WORD * 500 + STOP + USED + DONE, Tail()
+        stream, tail = WORD * 500 + STOP + USED + DONE, Straight(openai)
         for at in range(0, len(stream), size):
-            tail.add(stream[at:at + size])
+            tail.wrote(stream[at:at + size])
 
-        assert tail.read() == (Ending(complete=True, finish="stop", usage=Usage(12, 3)), True)
+        assert tail.ending() == (Ending(complete=True, finish="stop", usage=Usage(12, 3)), True)
         assert sum(map(len, tail._chunks)) == tail._bytes
         assert tail._bytes < TAIL_BYTES + 2 * size
+        assert sum(map(len, tail._head)) < 2 * HEAD_BYTES
 
     def test_just_enough_is_kept(self) -> None:
         """A chunk is forgotten when what follows it is long enough by itself, to the byte."""
-        tail = Tail()
-        tail.add(b"first")
-        tail.add(b"x" * (TAIL_BYTES - 1))
+        tail = Straight(openai)
+        tail.wrote(b"first")
+        tail.wrote(b"x" * (TAIL_BYTES - 1))
         before = len(tail._chunks)
-        tail.add(b"y")
+        tail.wrote(b"y")
 
         assert (before, [TAIL_BYTES - 1, 1]) == (2, [len(chunk) for chunk in tail._chunks])
+
+    def test_what_was_said_at_the_beginning(self) -> None:
+        """Anthropic counts the prompt in its first event: it is there at the end, however long the answer was."""
+        start = (
+            b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","type":"message",'
+            b'"role":"assistant","content":[],"model":"c","usage":{"input_tokens":7,"cache_read_input_tokens":5,"output_tokens":1}}}\n\n'
+        )
+        delta = (
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+            b'"delta":{"type":"text_delta","text":"word "}}\n\n'
+        )
+        stop = (
+            b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+            b'"usage":{"output_tokens":900}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
+        )
+        through = Straight(anthropic)
+        over = [through.wrote(chunk) for chunk in (start, *[delta] * 500, stop)]
+
+        assert over == [False] * 501 + [True]
+        assert through.ending()[0].usage == Usage(12, 900, 5)
 
     @pytest.mark.parametrize(("chunk", "between"), [(WORD, True), (WORD[:-1], False), (WORD[:20], False)])
     def test_where_it_ends(self, chunk: bytes, *, between: bool) -> None:
         """It says whether a frame of ours may begin here."""
-        tail = Tail()
-        tail.add(chunk)
+        tail = Straight(openai)
+        tail.wrote(chunk)
 
-        assert tail.read()[1] is between
+        assert tail.ending()[1] is between
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import wire
 from gateway.config import Condition, ModelConfig, RouteConfig, Rule
 from gateway.errors import BadRequest, ContextTooLong, NotFound
 from gateway.router import Plan, Reason, Router, Source, Target, Verdict, rung_names
-from gateway.wire import ChatRequest
+from gateway.wire import ChatRequest, chat
 
 STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
 LADDER = ["small", "medium", "large"]
@@ -26,7 +25,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}
 def asked(model: str = "auto", *, rung: str | None = None, **fields: Any) -> ChatRequest:
     """A request as the path decodes it."""
     body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
-    return wire.decode(orjson.dumps(body), {"x-thriftgate-rung": rung} if rung is not None else {})
+    return chat.decode(orjson.dumps(body), {"x-thriftgate-rung": rung} if rung is not None else {})
 
 
 def sure(p_cheap: float, task: str = "chat", source: Source = Source.CLASSIFIER) -> Verdict:
@@ -331,13 +330,13 @@ THRESHOLDS: dict[str, tuple[int, float, float, int]] = {
     "the threshold itself is cheap": (2, 0.7, 0.7, 0),
     "below it is not": (2, 0.7, 0.699, 1),
     "three: at the threshold": (3, 0.7, 0.7, 0),
-    "three: between": (3, 0.7, 0.5, 1),
-    "three: at a third of its odds": (3, 0.8, 0.572, 1),
-    "three: below a third of its odds": (3, 0.8, 0.571, 2),
-    "four: a ninth of its odds": (4, 0.9, 0.501, 2),
-    "four: a third of its odds": (4, 0.9, 0.751, 1),
-    "four: below a ninth": (4, 0.9, 0.499, 3),
-    "four: the threshold itself, where thirds do not add up": (4, 0.012, 0.012, 0),
+    "three: between": (3, 0.7, 0.6, 1),
+    "three: at half of its odds": (3, 0.8, 0.667, 1),
+    "three: below half of its odds": (3, 0.8, 0.666, 2),
+    "four: a quarter of its odds": (4, 0.9, 0.693, 2),
+    "four: half of its odds": (4, 0.9, 0.819, 1),
+    "four: below a quarter": (4, 0.9, 0.691, 3),
+    "four: the threshold itself, where halves do not add up": (4, 0.012, 0.012, 0),
     "one": (1, 0.7, 0.1, 0),
 }
 
@@ -364,7 +363,7 @@ class TestThreshold:
 
     @pytest.mark.parametrize(
         ("p_cheap", "expected"),
-        [(0.9, ["small", "medium", "large"]), (0.5, ["medium", "large", "small"]), (0.1, ["large", "medium", "small"])],
+        [(0.9, ["small", "medium", "large"]), (0.6, ["medium", "large", "small"]), (0.1, ["large", "medium", "small"])],
     )
     def test_fallback_goes_up_first(self, p_cheap: float, expected: list[str]) -> None:
         """A failed target is followed by the better ones, then by the next cheaper."""
@@ -396,7 +395,7 @@ class TestWithoutAVerdict:
         assert names(plan) == ["large", "medium", "small"]
         assert (Reason.SAFE_DEFAULT, f"no verdict ({cause}): the top of the ladder") == (plan.reason, plan.why)
 
-    @pytest.mark.parametrize(("p_cheap", "model"), [(0.9, "small"), (0.5, "medium"), (0.1, "large")])
+    @pytest.mark.parametrize(("p_cheap", "model"), [(0.9, "small"), (0.6, "medium"), (0.1, "large")])
     def test_the_sessions_last_verdict(self, p_cheap: float, model: str) -> None:
         """It is used like a fresh one and the reason says so."""
         plan = router().plan(asked(), sure(p_cheap, source=Source.SESSION))

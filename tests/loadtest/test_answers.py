@@ -3,7 +3,7 @@
 import orjson
 
 from loadtest import answers
-from loadtest.answers import Answer, Length
+from loadtest.answers import Answer, Length, Tool
 
 
 def test_the_same_seed_says_the_same() -> None:
@@ -48,6 +48,7 @@ def test_a_stop_text_ends_the_answer_before_it() -> None:
     answer = Answer(["one", " two", " three"])
 
     assert answers.stopped(answer, ["three", "two"]).text == "one "
+    assert answers.stopped(answer, ["three", "two"]).stopped_by == "two"
     assert answers.stopped(answer, ["four", ""]) is answer
 
 
@@ -81,14 +82,42 @@ def test_json_satisfies_the_schema() -> None:
     assert isinstance(orjson.loads(answers.json_answer(None, Length()).text), dict)
 
 
-def test_a_tool_is_called_with_valid_arguments() -> None:
-    """OpenAI finishes with "stop" where the caller named the tool, else with "tool_calls"."""
-    tool = {"function": {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}}
-    free = answers.tool_answer(tool, Length(), named=False)
-    named = answers.tool_answer(tool, Length(), named=True)
+def test_a_schema_is_followed_through_its_references_and_bounds() -> None:
+    """`$ref`, alternatives, limits, formats, Gemini's capitals and counts as texts; a circle of references ends."""
+    schema = {
+        "$defs": {"node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}, "n": {"minimum": 9}}}},
+        "type": "OBJECT",
+        "properties": {
+            "node": {"$ref": "#/$defs/node"},
+            "either": {"anyOf": [{"type": "integer", "maximum": 3}, {"type": "string"}]},
+            "more": {"type": "number", "exclusiveMinimum": 2, "exclusiveMaximum": 10},
+            "when": {"type": "STRING", "format": "date"},
+            "long": {"type": "string", "minLength": 8},
+            "short": {"type": "string", "maxLength": 2},
+            "many": {"type": "ARRAY", "items": {"type": "BOOLEAN"}, "minItems": "2"},
+        },
+    }
+    value = answers.example(schema)
 
-    assert (free.tool, free.finish, orjson.loads(free.text)) == ("weather", "tool_calls", {"city": "sample"})
-    assert named.finish == "stop"
+    assert isinstance(value, dict)
+    assert {name: value[name] for name in value if name != "node"} == {
+        "either": 3, "more": 3.0, "when": "2026-01-31", "long": "samplexx", "short": "sa", "many": [True, True],
+    }  # fmt: skip
+    assert orjson.dumps(value["node"]).count(b"next") == answers._DEPTH - 1
+
+
+def test_tools_are_called_with_valid_arguments() -> None:
+    """As many calls as tools, after what is said before; the limit cuts the last one and leaves out those behind it."""
+    tools = [Tool("weather", {"properties": {"city": {"type": "string"}}}), Tool("clock", {"type": "object"})]
+    both = answers.tool_answer(tools, Length(), Answer(["Well", "."]))
+    cut = answers.tool_answer(tools, Length(limit=3))
+
+    assert [(call.name, orjson.loads(call.arguments)) for call in both.calls] == [
+        ("weather", {"city": "sample"}),
+        ("clock", {}),
+    ]
+    assert (both.text, both.finish, both.tokens) == ("Well.", "tool_calls", 2 + 5 + 1)
+    assert ([call.arguments for call in cut.calls], cut.finish, cut.tokens) == (['{"city":"sam'], "length", 3)
 
 
 def test_prompt_text_takes_both_forms_of_content() -> None:

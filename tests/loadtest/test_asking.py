@@ -1,128 +1,84 @@
-"""Requests are checked as OpenAI checks them, and demands on the answer are met."""
+"""What a request wants is answered alike, whoever's words it came in."""
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
-import orjson
 import pytest
 
 from loadtest import answers, asking
-from loadtest.asking import Ask, RefusalError
+from loadtest.answers import Answer, Tool
+from loadtest.asking import Arrived, Ask, Moment, RefusalError, Want
 from loadtest.dials import Dials
 
-USER = [{"role": "user", "content": "hello there"}]
-TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("a", "b")]
+TOOLS = (Tool("a", {"type": "object"}), Tool("b", {"type": "object"}))
 
 
-def ask(dials: Dials | None = None, **body: object) -> Ask:
-    """A request for mock-cheap."""
-    full = {"model": "mock-cheap", "messages": USER, **body}
-    return Ask(full, "mock-cheap", dials or Dials(tokens=10), USER, answers.seeded(1))
+def answered(dials: Dials | None = None, **want: object) -> Answer:
+    """The answer to somebody who wants this."""
+    wanted = replace(Want("hello", 1), **want)  # type: ignore[arg-type]  # a test may want anything
+    return asking.answer(Ask(Arrived({}), wanted, "mock-cheap", dials or Dials(tokens=10), answers.seeded(1)))
+
+
+@pytest.mark.parametrize(("raw", "body"), [(b'{"a":1}', {"a": 1}), (b"[]", {}), (b"{", {}), (b"", {})])
+def test_a_body_is_an_object_or_at_fault(raw: bytes, body: dict[str, int]) -> None:
+    """What is none is empty, with the reason beside it."""
+    decoded, fault = asking.decoded(raw)
+
+    assert decoded == body
+    assert bool(fault) == (not body)
 
 
 @pytest.mark.parametrize(
-    ("check", "status", "param", "code"),
+    ("calls", "want", "names"),
     [
-        (lambda: asking.authenticate("", "k"), 401, None, "invalid_api_key"),
-        (lambda: asking.authenticate("Bearer sk-wrong-key-0000", "k"), 401, None, "invalid_api_key"),
-        (lambda: asking.decoded(b"{"), 400, None, None),
-        (lambda: asking.decoded(b"[]"), 400, None, None),
-        (lambda: asking.named_model({}), 400, None, None),
-        (lambda: asking.named_model({"model": 3}), 400, None, None),
-        (lambda: asking.messages({}), 400, "messages", "missing_required_parameter"),
-        (lambda: asking.messages({"messages": "hi"}), 400, "messages", "invalid_type"),
-        (lambda: asking.messages({"messages": []}), 400, "messages", "empty_array"),
-        (lambda: asking.say(ask(tools=TOOLS, tool_choice={"function": {"name": "z"}}), 1, 1), 400, "tool_choice", None),
+        (1, {}, []),
+        (1, {"demanded": True}, ["a"]),
+        (0, {"demanded": True}, ["a"]),
+        (2, {}, ["a", "b"]),
+        (3, {"demanded": True}, ["a", "b", "a"]),
+        (2, {"parallel": False}, ["a"]),
+        (2, {"answered": True}, []),
+        (2, {"answered": True, "demanded": True}, ["a", "b"]),
+        (2, {"tools": ()}, []),
     ],
 )
-def test_a_bad_request_is_refused_with_openais_error(
-    check: Callable[[], object], status: int, param: str | None, code: str | None
-) -> None:
-    """Status, param and code as the provider gives them."""
-    with pytest.raises(RefusalError) as refused:
-        check()
-    error = orjson.loads(refused.value.body)["error"]
+def test_tools_are_called_as_demanded_and_dialled(calls: int, want: dict[str, object], names: list[str]) -> None:
+    """A free model talks, unless two calls or more are dialled and no results have come in."""
+    answer = answered(Dials(calls=calls), **{"tools": TOOLS, **want})
 
-    assert (refused.value.status, error["param"], error["code"]) == (status, param, code)
-    assert set(error) == {"message", "type", "param", "code"}
+    assert [call.name for call in answer.calls] == names
+    assert bool(answer.pieces) == (not want.get("demanded"))
 
 
-def test_a_key_is_not_shown_in_full() -> None:
-    """The refusal masks the middle of the key, as OpenAI does."""
-    with pytest.raises(RefusalError) as refused:
-        asking.authenticate("Bearer sk-secret-0123456789", "k")
+def test_thoughts_come_first_and_count_against_the_limit() -> None:
+    """Seen or not; where they use it up, nothing is said."""
+    thinking = answered(thinks=True, limit=15)
+    dialled = answered(Dials(tokens=10, reasoning=3), thinks=True)
+    unseen = answered(Dials(tokens=10, reasoning_tokens=8), limit=10)
+    nothing = answered(thinks=True, limit=5)
 
-    assert b"secret" not in refused.value.body
-
-
-def test_good_requests_pass() -> None:
-    """The right key, any key where none is asked for, a body, a model, messages."""
-    asking.authenticate("Bearer k", "k")
-    asking.authenticate("", "")
-
-    assert asking.decoded(b'{"a":1}') == {"a": 1}
-    assert asking.named_model({"model": "m"}) == "m"
-    assert asking.messages({"messages": USER}) == USER
+    assert (len(thinking.thoughts), len(thinking.pieces), thinking.finish) == (asking.THOUGHTS, 3, "length")
+    assert (len(dialled.thoughts), dialled.tokens) == (3, 13)
+    assert (len(unseen.pieces), unseen.finish) == (2, "length")
+    assert (len(nothing.thoughts), nothing.pieces, nothing.finish) == (5, [], "length")
 
 
-def test_usage_adds_up() -> None:
-    """Reasoning tokens are part of the completion, cached ones part of the prompt."""
-    _, choices, usage = asking.say(ask(Dials(tokens=10, reasoning_tokens=5, cached_tokens=10**6), n=2), 1, 1)
+def test_json_and_stops() -> None:
+    """A schema is satisfied, and a stop text ends what is said."""
+    whole = answered().text
 
-    assert len(choices) == 2
-    assert usage.completion == 25
-    assert usage.cached == usage.prompt == answers.count_tokens("hello there") + 3
+    assert answered(json=True, schema={"const": 3}).text == "3"
+    assert answered(stops=[whole[5:9]]).stopped_by == whole[5:9]
+    assert answered(Dials(fault="role-only")) == Answer([])
 
 
-def test_ids_are_distinct_and_repeatable() -> None:
-    """Two calls never share an id; the same call of two runs does."""
-    first, second, again = (asking.say(ask(), serial, 1)[0].id for serial in (1, 2, 1))
+def test_a_moment_makes_distinct_and_repeatable_ids() -> None:
+    """Of any length."""
+    first, again, second = Moment(1, 9).unique("id"), Moment(1, 5).unique("id"), Moment(2, 9).unique("id")
 
     assert first == again != second
-    assert len(first) == len("chatcmpl-") + 29
+    assert (len(first), len(Moment(1, 9).unique(bits=32))) == (20, 8)
 
 
-@pytest.mark.parametrize("limit", [{"max_tokens": 3}, {"max_completion_tokens": 3, "max_tokens": 9}])
-def test_both_names_of_the_output_limit_hold(limit: dict[str, Any]) -> None:
-    """The newer one wins."""
-    answer = asking.say(ask(**limit), 1, 1)[1][0]
-
-    assert (len(answer.pieces), answer.finish) == (3, "length")
-
-
-@pytest.mark.parametrize(
-    ("choice", "tool", "finish"),
-    [
-        ("required", "a", "tool_calls"),
-        ({"type": "function", "function": {"name": "b"}}, "b", "stop"),
-        ("auto", "", "stop"),
-        ("none", "", "stop"),
-        (None, "", "stop"),
-    ],
-)
-def test_a_tool_is_called_where_the_caller_demands_it(choice: object, tool: str, finish: str) -> None:
-    """Otherwise the model is free, and this one talks."""
-    answer = asking.say(ask(tools=TOOLS, tool_choice=choice), 1, 1)[1][0]
-
-    assert (answer.tool, answer.finish) == (tool, finish)
-
-
-@pytest.mark.parametrize(
-    ("form", "names"),
-    [
-        ({"type": "json_object"}, {"answer", "confidence"}),
-        ({"type": "json_schema", "json_schema": {"schema": {"properties": {"x": {"type": "integer"}}}}}, {"x"}),
-    ],
-)
-def test_a_demanded_form_is_kept(form: object, names: set[str]) -> None:
-    """JSON where JSON was asked for."""
-    assert set(orjson.loads(asking.say(ask(response_format=form), 1, 1)[1][0].text)) == names
-
-
-def test_stop_is_a_text_or_a_list() -> None:
-    """Both end the answer before the text."""
-    whole = asking.say(ask(), 1, 1)[1][0].text
-    stop = whole[5:9]
-
-    assert asking.say(ask(stop=stop), 1, 1)[1][0].text == whole[: whole.index(stop)]
-    assert asking.say(ask(stop=[stop]), 1, 1)[1][0].text == whole[: whole.index(stop)]
+def test_a_refusal_is_wordless_by_default() -> None:
+    """The provider's usual words are put in when it is framed."""
+    assert (RefusalError(429).message, RefusalError(400, "no").message) == ("", "no")

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from loadtest import frames
-from loadtest.answers import Answer
+from loadtest.answers import Answer, ToolCall
 
 HEAD = frames.Head("chatcmpl-1", 1, "m")
 USAGE = frames.Usage(5, 2)
@@ -47,12 +47,40 @@ def test_choices_are_interleaved() -> None:
 
 
 def test_a_tool_call_streams_its_arguments() -> None:
-    """The id and the name first, then the pieces of the arguments."""
-    chunks = values(frames.stream(HEAD, [Answer(['{"a', '":1}'], "tool_calls", "f")], None))
-    calls = [chunk["choices"][0]["delta"].get("tool_calls") for chunk in chunks]  # type: ignore[index]
+    """The id and the name first, with the role, then the pieces of the arguments."""
+    call = ToolCall("f", ['{"a', '":1}'])
+    chunks = values(frames.stream(HEAD, [Answer([], "tool_calls", [call])], None))
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]  # type: ignore[index]
+    calls = [delta.get("tool_calls") for delta in deltas]
 
+    assert (deltas[0]["role"], deltas[0]["content"]) == ("assistant", None)
     assert calls[0][0]["function"] == {"name": "f", "arguments": ""}
     assert "".join(call[0]["function"]["arguments"] for call in calls if call) == '{"a":1}'
+
+
+def test_parallel_calls_follow_the_text_each_under_its_index() -> None:
+    """Every call is opened with an id of its own; whole and streamed they are the same."""
+    answer = Answer(["Hm"], "tool_calls", [ToolCall("f", ["{}"]), ToolCall("g", ["{", "}"])])
+    chunks = values(frames.stream(HEAD, [answer], None))
+    told = [chunk["choices"][0]["delta"].get("tool_calls", [None])[0] for chunk in chunks]  # type: ignore[index]
+    message = orjson.loads(frames.completion(HEAD, [answer], USAGE))["choices"][0]["message"]
+    opened = [(call["index"], call["function"]["name"], call["id"]) for call in told if call and "id" in call]
+
+    assert [call and call["index"] for call in told] == [None, None, 0, 0, 1, 1, 1, None]
+    assert opened == [(at, call["function"]["name"], call["id"]) for at, call in enumerate(message["tool_calls"])]
+    assert len({unique for _, _, unique in opened}) == 2
+    assert message["content"] == "Hm"
+
+
+def test_thoughts_are_reasoning_content() -> None:
+    """As DeepSeek and vLLM have it: before the text, and in the whole message beside it."""
+    answer = Answer(["b"], thoughts=["a", "a"])
+    chunks = values(frames.stream(HEAD, [answer], None))
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks[1:]]  # type: ignore[index]
+    message = orjson.loads(frames.completion(HEAD, [answer], USAGE))["choices"][0]["message"]
+
+    assert deltas == [{"reasoning_content": "a"}, {"reasoning_content": "a"}, {"content": "b"}, {}]
+    assert (message["reasoning_content"], message["content"]) == ("aa", "b")
 
 
 def test_logprobs_only_where_asked_for() -> None:
@@ -65,7 +93,7 @@ def test_logprobs_only_where_asked_for() -> None:
     assert silent is None
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503, 529, 418])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 500, 503, 529, 418])
 def test_errors_are_openais_objects(status: int) -> None:
     """Always message, type, param and code."""
     error = orjson.loads(frames.error(status))["error"]

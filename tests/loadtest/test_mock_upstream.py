@@ -206,7 +206,7 @@ async def test_a_misspelt_dial_is_a_400(mock: MockUpstream, http: aiohttp.Client
         mock.turn("mock-cheap", tokkens=1)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 502, 503, 529])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 500, 502, 503, 529])
 async def test_error_rate_refuses_with_the_status(
     mock: MockUpstream, http: aiohttp.ClientSession, status: int
 ) -> None:
@@ -341,7 +341,7 @@ async def test_speed_is_dialled(mock: MockUpstream, http: aiohttp.ClientSession)
     assert call.ended - call.first_byte >= 0.006
 
 
-async def test_canned_frames_are_the_same_every_time(mock: MockUpstream, http: aiohttp.ClientSession) -> None:
+async def test_canned_whole_framesare_the_same_every_time(mock: MockUpstream, http: aiohttp.ClientSession) -> None:
     """The benchmark's mode: built once, and whole answers too."""
     mock.turn(canned=True, tokens=5)
     streams = {await read(http, mock) for _ in range(3)}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from loadtest import answers, frames, script
 from loadtest.answers import Answer
 from loadtest.dials import Dials
+from loadtest.openai_format import WORDS
 from loadtest.script import Script
 
 HEALTHY = frames.stream(frames.Head("i", 1, "m"), [Answer(["a", "b", "c", "d"])], None)
@@ -14,7 +15,7 @@ HEALTHY = frames.stream(frames.Head("i", 1, "m"), [Answer(["a", "b", "c", "d"])]
 
 def played(**dials: object) -> Script:
     """The script of HEALTHY under these dials."""
-    return script.stream_script(HEALTHY, Dials().turned(dials), answers.seeded(1))
+    return script.stream_script(HEALTHY, Dials().turned(dials), answers.seeded(1), WORDS)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_faults_of_a_whole_answer() -> None:
     body = b"0123456789"
 
     def whole(fault: str) -> Script:
-        return script.whole_script(body, Dials(fault=fault))
+        return script.whole_script(body, Dials(fault=fault), WORDS)
 
     assert whole("") == Script([body])
     assert whole("cut-rst") == Script([b"01234"], ending="cut-rst")
@@ -55,7 +56,7 @@ def test_a_raw_script_is_left_alone() -> None:
     raw = (b"da", b"ta: x\n", b"\n")
     dials = Dials(raw=raw, crlf=True, comments=True, split=1)
 
-    assert script.stream_script(list(raw), dials, answers.seeded(1)).pieces == list(raw)
+    assert script.stream_script(list(raw), dials, answers.seeded(1), WORDS).pieces == list(raw)
 
 
 def test_the_silence_survives_the_splitting() -> None:
@@ -72,6 +73,13 @@ def test_comments_and_line_ends() -> None:
 
     assert dressed.count(b": keep-alive\r\n\r\n") == len(HEALTHY)
     assert dressed.count(b"\n") == dressed.count(b"\r\n")
+
+
+def test_line_ends_are_never_doubled() -> None:
+    """A provider that ends its lines with CRLF by itself (Google) has them once."""
+    healthy = [b"data: {}\r\n\r\n"]
+
+    assert script.stream_script(healthy, Dials(crlf=True), answers.seeded(1), WORDS).pieces == healthy
 
 
 @given(st.binary(), st.integers(1, 9), st.integers())

@@ -20,8 +20,9 @@ SECRETS = {
 }
 FIELDS = {
     "request_id", "caller", "route", "model", "rung", "reason", "score", "p_cheap", "threshold", "task", "verdict",
-    "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms", "sent_bytes",
-    "input_tokens", "cached_tokens", "output_tokens", "cost_usd_micros", "premium_usd_micros",
+    "surface", "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms",
+    "sent_bytes", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
+    "cost_usd_micros", "premium_usd_micros",
 }
 
 

@@ -175,7 +175,7 @@ class TestSending:
         """A base URL may end with a slash."""
         model = opened(f"https://api.example/v1{end}")
 
-        assert str(model.pool.chat_url) == "https://api.example/v1/chat/completions"
+        assert str(model.urls[True]) == "https://api.example/v1/chat/completions"
 
     async def test_cookies_do_not_travel(self, provider: Provider, opened: Opens) -> None:
         """What a provider sets for one caller is not sent with the next's request."""

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import wire
 from gateway.errors import BadRequest
-from gateway.wire import ChatRequest, Message
+from gateway.wire import ChatRequest, Message, chat
 
 STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=100)
 HELLO = {"role": "user", "content": "hello"}
@@ -23,13 +22,13 @@ DEEP = b"[" * 200_000 + b"]" * 200_000
 def asked(raw: bytes | None = None, headers: dict[str, str] | None = None, **fields: Any) -> ChatRequest:
     """Decode a body: the one given, or a small one with these fields."""
     made = orjson.dumps({"model": "auto", "messages": [HELLO], **fields}) if raw is None else raw
-    return wire.decode(made, headers or {})
+    return chat.decode(made, headers or {})
 
 
 def refusal(raw: bytes) -> BadRequest:
     """Decode a body that must be refused."""
     with pytest.raises(BadRequest) as caught:
-        wire.decode(raw, {})
+        chat.decode(raw, {})
     return caught.value
 
 
@@ -160,7 +159,7 @@ def test_arbitrary_bytes(raw: bytes) -> None:
     start = b'{"model":"a","messages":'
     for body in (raw, start + raw + b"}", start + b'[{"role":"user"}],"x":' + raw + b"}"):
         with contextlib.suppress(BadRequest):
-            wire.decode(body, {}).body_for("other")
+            chat.decode(body, {}).body_for("other")
 
 
 JSON = st.recursive(
@@ -171,7 +170,7 @@ JSON = st.recursive(
 
 
 @STEADY
-@given(body=st.dictionaries(st.sampled_from(sorted(wire._Body.__struct_fields__)), JSON))
+@given(body=st.dictionaries(st.sampled_from(sorted(chat._Body.__struct_fields__)), JSON))
 def test_arbitrary_values(body: dict[str, Any]) -> None:
     """Any JSON in the fields that decide is either read or refused, and a refusal names a field of the body."""
     named: str | None = None
@@ -187,8 +186,8 @@ def test_the_defaults() -> None:
     """The smallest request is not streamed, asks for nothing special and belongs to no session."""
     raw = b'{"model":"auto","messages":[{"role":"user"}]}'
     expected = ChatRequest(
-        raw=raw, model="auto", messages=[Message("user")], stream=False, tools=0, images=0, structured=False,
-        max_output=0, text_bytes=len(raw), rung=None, session=None,
+        raw=raw, surface="openai", model="auto", messages=[Message("user")], stream=False, tools=0,
+        images=0, structured=False, max_output=0, text_bytes=len(raw), rung=None, session=None,
     )
 
     assert expected == asked(raw)

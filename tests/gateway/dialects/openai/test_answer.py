@@ -1,13 +1,25 @@
-"""What the end of an answer says, and how an error is worded, in OpenAI's Chat Completions."""
+"""What a chat completion says, whole and in pieces, how it ends, and what its errors say."""
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects import openai
+from gateway.dialects import neutral, openai
+from gateway.dialects.neutral import (
+    Argued,
+    Began,
+    Called,
+    Cited,
+    Ended,
+    Failed,
+    Finish,
+    Refused,
+    Said,
+    Thought,
+    Used,
+)
 from gateway.dialects.openai import Ending
-from gateway.errors import BadRequest, GatewayError, NotFound, Refused, TimedOut
 from gateway.pricing import Usage
 from gateway.sse import Event, Parser
 
@@ -130,41 +142,133 @@ def test_any_answer_has_an_ending(frames: list[bytes]) -> None:
     assert ending.complete <= (DONE in frames or ending.finish is not None)
 
 
-ERRORS: list[tuple[GatewayError, dict[str, object]]] = [
-    (BadRequest("bad", param="messages[0]"),
-     {"message": "bad", "type": "invalid_request_error", "param": "messages[0]", "code": None}),
-    (NotFound("no such"),
-     {"message": "no such", "type": "invalid_request_error", "param": None, "code": "model_not_found"}),
-    (TimedOut("slow"), {"message": "slow", "type": "upstream_error", "param": None, "code": "upstream_timeout"}),
-    (Refused("later", 429),
-     {"message": "later", "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded"}),
+# ── the answer as events ──
+
+HEAD = '"id":"c1","object":"chat.completion.chunk","created":1,"model":"m"'
+
+
+def events_of(*data: str, size: int = 10**9) -> list[neutral.Event]:
+    """Feed a stream of these frames in pieces of `size` bytes."""
+    raw = b"".join(b"data: " + each.encode() + b"\n\n" for each in data)
+    parser, reader, found = Parser(), openai.reader(), []
+    for at in range(0, len(raw), size):
+        found += [said for frame in parser.feed(raw[at:at + size]) for said in reader.feed(frame)]
+    return found + reader.close()
+
+
+def chunk(delta: str, *, finish: str = "null", choice: int = 0, more: str = "") -> str:
+    """A chunk with one choice."""
+    return f'{{{HEAD},"choices":[{{"index":{choice},"delta":{delta},"finish_reason":{finish}}}]{more}}}'
+
+
+USAGE = (
+    ',"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},'
+    '"completion_tokens_details":{"reasoning_tokens":2}}'
+)
+STREAM = (
+    chunk('{"role":"assistant","content":"","refusal":null}'),
+    chunk('{"reasoning_content":"hm"}'),
+    chunk('{"content":"größe"}'),
+    chunk('{"tool_calls":[{"index":0,"id":"t1","type":"function","function":{"name":"look","arguments":""}}]}'),
+    chunk('{"tool_calls":[{"index":0,"function":{"arguments":"{\\"a\\":"}}]}'),
+    chunk('{"tool_calls":[{"index":0,"function":{"arguments":"1}"}},{"index":1,"id":"t2","function":{"name":"see"}}]}'),
+    chunk("{}", finish='"tool_calls"'),
+    f'{{{HEAD},"choices":[]{USAGE}}}',
+    "[DONE]",
+)
+EVENTS = [
+    Began("c1", "m"), Thought("hm", dialect="openai"), Said("größe"), Called(0, "t1", "look"), Argued(0, '{"a":'),
+    Argued(0, "1}"), Called(1, "t2", "see"), Ended(Finish.TOOLS), Used(Usage(9, 5, 4, 0, 2)),
 ]
 
 
-@pytest.mark.parametrize(("error", "expected"), ERRORS)
-def test_an_error_has_openais_form(error: GatewayError, expected: dict[str, object]) -> None:
-    """Message, type, param and code, always all four, and the request id."""
-    assert {"error": {**expected, "request_id": "r-1"}} == orjson.loads(openai.error_body(error, "r-1", []))
-
-
-def test_attempts_are_listed_under_the_request_id() -> None:
-    """Where calls were made, the error has them."""
-    attempts: list[dict[str, object]] = [{"model": "small", "status": 500, "error": "boom"}]
-    body = orjson.loads(openai.error_body(TimedOut("slow"), "r-1", attempts))
-
-    assert attempts == body["error"]["attempts"]
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10**9])
+def test_any_split_gives_the_same_events(size: int) -> None:
+    """Text, thinking, calls with their arguments, the end and the counts, however the bytes are cut."""
+    assert events_of(*STREAM, size=size) == EVENTS
 
 
 @pytest.mark.parametrize(
-    ("before", "mid_event", "events"),
-    [(b"data: a\n\n", False, 2), (b"data: a\n\ndata: b", True, 3), (b"data: a\n\ndata: b\n", True, 3), (b"", False, 1)],
+    ("deltas", "expected"),
+    [
+        (['{"tool_calls":[{"id":"a","function":{"name":"x","arguments":"{}"}}]}',
+          '{"tool_calls":[{"id":"b","function":{"name":"x","arguments":"{}"}}]}'],
+         [Called(0, "a", "x"), Argued(0, "{}"), Called(1, "b", "x"), Argued(1, "{}")]),
+        (['{"tool_calls":[{"id":"a","function":{"name":"x","arguments":"{"}}]}',
+          '{"tool_calls":[{"function":{"arguments":"}"}}]}'],
+         [Called(0, "a", "x"), Argued(0, "{"), Argued(0, "}")]),
+        (['{"tool_calls":[{"function":{"name":"x","arguments":"1"}},{"function":{"name":"y","arguments":"2"}}]}'],
+         [Called(0, "call_0", "x"), Argued(0, "1"), Called(1, "call_1", "y"), Argued(1, "2")]),
+        (['{"function_call":{"name":"x","arguments":"{"}}', '{"function_call":{"arguments":"}"}}'],
+         [Called(0, "x", "x"), Argued(0, "{"), Argued(0, "}")]),
+    ],
+    ids=["no numbers", "no number for the rest", "whole and without ids", "the old form"],
 )
-def test_an_error_event_stands_by_itself(before: bytes, events: int, *, mid_event: bool) -> None:
-    """A stream is ended by a frame that a client can read, even one that was cut inside an event."""
-    error = TimedOut("slow")
-    frame = openai.error_event(error, "r-1", mid_event=mid_event)
-    read = Parser().feed(before + frame)
+def test_calls_as_other_servers_send_them(deltas: list[str], expected: list[neutral.Event]) -> None:
+    """Arguments go to their call, whatever a server leaves out (complaint 17)."""
+    assert events_of(*map(chunk, deltas))[1:] == expected
 
-    assert events == len(read)
-    assert openai.error_body(error, "r-1", []) == read[-1].data
-    assert frame.startswith(b"\n\n") is mid_event
+
+@pytest.mark.parametrize(
+    ("finish", "expected"),
+    [("stop", Finish.STOP), ("length", Finish.LENGTH), ("content_filter", Finish.FILTER),
+     ("function_call", Finish.TOOLS), ("something new", Finish.STOP)],
+)
+def test_why_it_ended(finish: str, expected: Finish) -> None:
+    """By table; a reason that nobody knows is a plain end."""
+    assert events_of(chunk("{}", finish=f'"{finish}"'))[1:] == [Ended(expected)]
+
+
+def test_a_forced_call_ends_for_its_tools() -> None:
+    """OpenAI says "stop" where the caller named the tool; the answer waits for its result all the same."""
+    call = chunk('{"tool_calls":[{"index":0,"id":"a","function":{"name":"x","arguments":"{}"}}]}')
+
+    assert events_of(call, chunk("{}", finish='"stop"'))[-1] == Ended(Finish.TOOLS)
+
+
+def test_several_answers_and_what_else_they_say() -> None:
+    """Choices keep apart; refusals, sources and an error in the stream are said."""
+    note = '{"type":"url_citation","url_citation":{"url":"http://a"}}'
+    found = events_of(
+        chunk('{"content":"b"}', choice=1), chunk('{"refusal":"no"}'), chunk(f'{{"annotations":[{note}]}}'),
+        '{"error":{"message":"out of memory"}}',
+    )
+
+    assert found[1:] == [
+        Said("b", 1), Refused("no"), Cited("openai", orjson.loads(note)), Failed("out of memory"),
+    ]
+
+
+def test_a_whole_answer() -> None:
+    """A message is read as a chunk that says it all."""
+    body = (
+        b'{"id":"c1","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi","tool_calls":'
+        b'[{"id":"t","type":"function","function":{"name":"x","arguments":"{}"}}]},"finish_reason":"tool_calls"}],'
+        b'"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    )
+
+    assert openai.read_whole(body) == [
+        Began("c1", "m"), Said("hi"), Called(0, "t", "x"), Argued(0, "{}"), Ended(Finish.TOOLS), Used(Usage(1, 2)),
+    ]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"error":{"message":"x"}}', b'{"choices":[]}'])
+def test_what_is_no_answer(body: bytes) -> None:
+    """It cannot be translated, and is not taken for an empty one."""
+    with pytest.raises(ValueError, match="it "):
+        openai.read_whole(body)
+
+
+@STEADY
+@given(frames=st.lists(st.binary(max_size=40) | st.sampled_from([each.encode() for each in STREAM]), max_size=6))
+def test_no_stream_raises(frames: list[bytes]) -> None:
+    """What cannot be read is passed over."""
+    reader = openai.reader()
+    for frame in frames:
+        reader.feed(Event(b"", frame))
+
+
+def test_where_and_how_it_is_called() -> None:
+    """The path behind the base, and the key as a bearer token."""
+    assert openai.url("https://x/v1/", "m", stream=True) == "https://x/v1/chat/completions"
+    assert (openai.headers("k"), openai.headers(None)) == ({"Authorization": "Bearer k"}, {})

@@ -1,0 +1,22 @@
+"""Google's Gemini: generateContent and streamGenerateContent?alt=sse (v1beta), spoken by callers and to providers."""
+
+from gateway.dialects.gemini.answer import (
+    LAST_FRAMES,
+    ending_of_body,
+    ending_of_stream,
+    error_of_body,
+    error_of_first,
+    headers,
+    read_whole,
+    reader,
+    url,
+)
+from gateway.dialects.gemini.request import read_request
+from gateway.dialects.gemini.response import error_body, error_event, write_whole, writer
+from gateway.dialects.gemini.wording import LOSSES, write_request
+
+__all__ = [
+    "LAST_FRAMES", "LOSSES", "ending_of_body", "ending_of_stream", "error_body", "error_event", "error_of_body",
+    "error_of_first", "headers", "read_request", "read_whole", "reader", "url", "write_request", "write_whole",
+    "writer",
+]

@@ -1,0 +1,108 @@
+"""From the caller's dialect to the upstream's and back. Pure, and only for requests whose two sides differ.
+
+The request is read into the neutral conversation once, whatever the number of targets; the answer's bytes become events
+and the events the caller's bytes, chunk by chunk.
+"""
+
+from functools import cached_property
+
+import msgspec
+
+from gateway.dialects.door import Ending, Surface, Upstream
+from gateway.dialects.neutral import ANTHROPIC, Asked, Conversation, Ended, Event, Failed, Losses, Used
+from gateway.dialects.register import SURFACES, UPSTREAMS
+from gateway.errors import Inexpressible
+from gateway.pricing import Usage
+from gateway.sse import Parser
+from gateway.wire import ChatRequest
+
+# How a surface marks thinking that another dialect's provider sealed, where its own provider would refuse it.
+FOREIGN_SEALS = {ANTHROPIC: b'"thriftgate.'}
+
+
+class Translator:
+    """One request, ready to be worded for any upstream."""
+
+    def __init__(self, request: ChatRequest, answer_id: str, created: int) -> None:
+        self.request = request
+        self.surface: Surface = SURFACES[request.surface]
+        self._answer_id = answer_id
+        self._created = created
+
+    def __repr__(self) -> str:
+        return f"<Translator from {self.request.surface}>"
+
+    @cached_property
+    def conversation(self) -> Conversation:
+        """The request in neutral words. Raises BadRequest with the field at fault."""
+        read = self.surface.read_request(self.request.raw, self.request.model)
+        return msgspec.structs.replace(read, stream=self.request.stream)      # which Gemini has in the path
+
+    @property
+    def _holds_foreign_seals(self) -> bool:
+        """Whether the history has thinking of other models, which its own dialect's provider would refuse."""
+        mark = FOREIGN_SEALS.get(self.request.surface)
+        return mark is not None and mark in self.request.raw
+
+    @property
+    def asked(self) -> Asked:
+        """What the answer's wording needs to know of the request."""
+        return Asked(self._answer_id, self.request.model, self._created, self.conversation)
+
+    def body_for(self, dialect: str, name: str) -> tuple[bytes, tuple[str, ...]]:
+        """Return the body for a model called `name`, and which fields were left out of it.
+
+        Raises Inexpressible where `dialect` lacks what is asked for.
+        """
+        if dialect == self.request.surface and not self._holds_foreign_seals:
+            return self.request.body_for(name), ()
+        if self.request.kind != "chat":
+            raise Inexpressible(
+                f"{self.request.kind} are passed through to upstreams that speak OpenAI's dialect; "
+                f"{self.request.model!r} is at one that speaks {dialect}.", param="model",
+            )
+        upstream = UPSTREAMS[dialect]
+        losses = Losses(dialect, upstream.LOSSES)
+        return upstream.write_request(self.conversation, name, losses), tuple(losses.kept)
+
+
+class Translation:
+    """A stream on its way from one dialect to another."""
+
+    def __init__(self, upstream: Upstream, surface: Surface, asked: Asked) -> None:
+        self._parser = Parser()
+        self._reader = upstream.reader()
+        self._writer = surface.writer(asked)
+        self._finish: str | None = None
+        self._usage: Usage | None = None
+        self.failed: str | None = None      # the upstream's words for why it broke off
+
+    def __repr__(self) -> str:
+        return f"<Translation {self._finish or 'running'}>"
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the caller's bytes for the upstream's; empty where they say nothing yet."""
+        events = [event for frame in self._parser.feed(chunk) for event in self._reader.feed(frame)]
+        return self._writer.feed(self._noted(events)) if events else b""
+
+    def close(self) -> bytes:
+        """Return what ends the stream well."""
+        events = [event for frame in self._parser.close() for event in self._reader.feed(frame)]
+        return self._writer.feed(self._noted([*events, *self._reader.close()])) + self._writer.close()
+
+    @property
+    def ending(self) -> Ending:
+        """How the answer ended, as far as it has."""
+        return Ending(self._finish is not None and self.failed is None, self._finish, self._usage)
+
+    def _noted(self, events: list[Event]) -> list[Event]:
+        """Return the events up to a failure, with what accounting wants to know taken down."""
+        for at, event in enumerate(events):
+            if isinstance(event, Ended):
+                self._finish = self._finish or event.reason.value
+            elif isinstance(event, Used):
+                self._usage = event.usage
+            elif isinstance(event, Failed):
+                self.failed = event.message
+                return events[:at]
+        return events

@@ -1,0 +1,36 @@
+"""What the path looks at in a request that is passed through and not judged: embeddings, legacy completions."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Tokens, read
+
+
+class _Body(msgspec.Struct, frozen=True):
+    model: str
+    stream: bool | None = None
+    max_tokens: Tokens | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+
+
+def decode(raw: bytes, headers: Mapping[str, str], kind: str) -> ChatRequest:
+    """Return the request, or raise BadRequest with the field that is wrong and what was expected."""
+    body = read(_body, raw)
+    return ChatRequest(
+        raw=raw,
+        surface="openai",
+        model=body.model,
+        messages=[],
+        stream=bool(body.stream),
+        tools=0,
+        images=0,
+        structured=False,
+        max_output=body.max_tokens or 0,
+        text_bytes=len(raw),
+        kind=kind,
+        rung=headers.get(RUNG_HEADER),
+        session=headers.get(SESSION_HEADER),
+    )

@@ -1,0 +1,212 @@
+"""Reading chat completion requests: every field in its place, faults named, and nothing else raised by any bytes."""
+
+import contextlib
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.dialects import openai
+from gateway.dialects.neutral import (
+    Call,
+    Choice,
+    Conversation,
+    Losses,
+    Media,
+    Native,
+    Output,
+    Part,
+    Reasoning,
+    Refusal,
+    Result,
+    Text,
+    Thinking,
+    Tool,
+    Turn,
+)
+from gateway.errors import BadRequest
+
+USER = Turn("user", (Text("Hi"),))
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}, "strict": True}}
+
+
+def read(**fields: Any) -> Conversation:
+    """Read a request that says Hi, with more fields."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}], **fields}
+    return openai.read_request(msgspec.json.encode(body), "auto")
+
+
+FIELDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"max_tokens": 5}, {"max_output": 5}),
+    ({"max_completion_tokens": 6, "max_tokens": 5}, {"max_output": 6}),
+    ({"stop": "x"}, {"stop": ("x",)}),
+    ({"stop": ["x", "y"]}, {"stop": ("x", "y")}),
+    ({"logprobs": True}, {"logprobs": 0}),
+    ({"logprobs": True, "top_logprobs": 3}, {"logprobs": 3}),
+    ({"reasoning_effort": "high"}, {"reasoning": Reasoning("high")}),
+    ({"reasoning": {"max_tokens": 900, "exclude": True}}, {"reasoning": Reasoning(None, 900, "none")}),
+    ({"response_format": {"type": "text"}}, {}),
+    ({"response_format": {"type": "json_object"}}, {"output": Output("json")}),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "strict": True}}},
+     {"output": Output("schema", {}, "n", None, True)}),
+    ({"tools": [TOOL]}, {"tools": (Tool("look", None, {"type": "object"}, True),)}),
+    ({"functions": [{"name": "look"}], "function_call": {"name": "look"}},
+     {"tools": (Tool("look"),), "choice": Choice("one", "look")}),
+    ({"tools": [{"type": "web_search"}]}, {"tools": (Native("openai", {"type": "web_search"}),)}),
+    ({"tool_choice": "required"}, {"choice": Choice("any")}),
+    ({"tool_choice": {"type": "function", "function": {"name": "look"}}}, {"choice": Choice("one", "look")}),
+    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [TOOL]}}},
+     {"choice": Choice("any", names=("look",))}),
+    ({"parallel_tool_calls": False}, {"parallel": False}),
+    ({"stream": True, "stream_options": {"include_usage": True}}, {"stream": True, "usage_in_stream": True}),
+    ({"user": "u", "safety_identifier": "s"}, {"user": "s"}),
+    ({"brand_new": [1]}, {"others": {"": "openai", "brand_new": [1]}}),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), FIELDS)
+def test_fields(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Each has its place; what nobody else can say is kept by its name."""
+    assert read(**fields) == msgspec.structs.replace(Conversation((USER,)), **expected)
+
+
+def test_plain_numbers() -> None:
+    """Sampling, seeds and marks go over as they are."""
+    plain: dict[str, Any] = {
+        "temperature": 0.5, "top_p": 0.9, "top_k": 40, "presence_penalty": 1.0, "frequency_penalty": -1.0, "seed": 7,
+        "n": 2, "metadata": {"a": "b"}, "verbosity": "low", "service_tier": "flex",
+    }
+
+    assert read(**plain) == Conversation((USER,), **plain)
+
+
+MESSAGES: list[tuple[dict[str, Any], Turn]] = [
+    ({"role": "system", "content": "s"}, Turn("system", (Text("s"),))),
+    ({"role": "developer", "content": "s", "name": "n"}, Turn("system", (Text("s"),), "n", True)),
+    ({"role": "tool", "tool_call_id": "t", "content": "r"}, Turn("user", (Result("t", (Text("r"),)),))),
+    ({"role": "function", "name": "f", "content": "r"}, Turn("user", (Result("f", (Text("r"),), "f"),))),
+    ({"role": "assistant", "content": None, "tool_calls": [
+        {"id": "t", "type": "function", "function": {"name": "look", "arguments": "{"}}]},
+     Turn("assistant", (Call("t", "look", "{"),))),
+    ({"role": "assistant", "content": "", "tool_calls": [
+        {"id": "t", "type": "custom", "custom": {"name": "look", "input": "x"}}]},
+     Turn("assistant", (Native("openai", {"id": "t", "type": "custom", "custom": {"name": "look", "input": "x"}}),))),
+    ({"role": "assistant", "content": "a", "reasoning_content": "hm", "refusal": "no"},
+     Turn("assistant", (Thinking("openai", "hm"), Text("a"), Refusal("no")))),
+    ({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+     Turn("assistant", (Call("f", "f", "{}"),))),
+]
+
+
+@pytest.mark.parametrize(("message", "turn"), MESSAGES)
+def test_messages(message: dict[str, Any], turn: Turn) -> None:
+    """Every role, the old forms among them."""
+    assert read(messages=[message]).turns == (turn,)
+
+
+PARTS: list[tuple[dict[str, Any], Part]] = [
+    ({"type": "text", "text": "t", "cache_control": {"type": "ephemeral"}}, Text("t", "5m")),
+    ({"type": "image_url", "image_url": {"url": "http://a/b.png", "detail": "low"}},
+     Media("image", url="http://a/b.png", detail="low")),
+    ({"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}}, Media("image", "image/webp", "AAAA")),
+    ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}, Media("audio", "audio/mpeg", "AAAA")),
+    ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}},
+     Media("file", "application/pdf", "AAAA", name="a.pdf")),
+    ({"type": "file", "file": {"file_id": "file-1"}}, Media("file", file_id="file-1")),
+    ({"type": "brand_new", "x": 1}, Native("openai", {"type": "brand_new", "x": 1})),
+]
+
+
+@pytest.mark.parametrize(("part", "expected"), PARTS)
+def test_parts(part: dict[str, Any], expected: Part) -> None:
+    """Text, images, sounds and files, by value and by address; a new kind as it came."""
+    assert read(messages=[{"role": "user", "content": [part]}]).turns[0].parts == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": ["x"]}, "messages[0]"),
+        ({"messages": [{"role": "wizard"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+         "messages[0].content[0].image_url.url"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].input_audio"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "messages[0].tool_calls[0].id"),
+        ({"tools": [5]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"tool_choice": "maybe"}, "tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
+        ({"stop": 5}, "stop"), ({"n": -1}, "n"), ({"temperature": "hot"}, "temperature"),
+    ],
+)
+def test_faults_are_named(fields: dict[str, Any], param: str) -> None:
+    """With the path to the field."""
+    with pytest.raises(BadRequest) as caught:
+        read(**fields)
+
+    assert caught.value.param == param
+
+
+RICH: dict[str, Any] = {
+    "model": "gpt-x", "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [
+            {"type": "text", "text": "What is this?"},
+            {"type": "image_url", "image_url": {"url": "http://a/b.png", "detail": "low"}},
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+        ]},
+        {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"x":1}'}},
+            {"id": "b", "type": "function", "function": {"name": "look", "arguments": "{}"}},
+        ]},
+        {"role": "tool", "tool_call_id": "a", "content": "a cat"},
+        {"role": "tool", "tool_call_id": "b", "content": "a dog"},
+        {"role": "user", "content": "Sure?", "name": "Bo"},
+    ],
+    "tools": [TOOL, {"type": "web_search"}], "tool_choice": {"type": "function", "function": {"name": "look"}},
+    "parallel_tool_calls": False, "reasoning_effort": "low", "temperature": 0.5, "top_p": 0.9, "seed": 3,
+    "stop": ["x"], "n": 2, "logprobs": True, "top_logprobs": 2, "user": "u", "metadata": {"a": "b"}, "max_tokens": 9,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    "brand_new": {"a": [1]}, "stream": True, "stream_options": {"include_usage": True},
+}
+
+
+def test_the_round_trip_is_the_identity() -> None:
+    """What this dialect says, read and written again, is what it said, fields that nobody knows among it."""
+    losses = Losses("openai", openai.LOSSES)
+    conversation = openai.read_request(msgspec.json.encode(RICH), "auto")
+    written = openai.write_request(conversation, "gpt-x", losses)
+
+    assert msgspec.json.decode(written) == RICH
+    assert losses.kept == {}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([
+        "role", "content", "type", "text", "image_url", "url", "tool_calls", "function", "name", "id", "arguments",
+        "file", "input_audio", "data", "format", "user", "assistant", "tool",
+    ]), inner, max_size=4),
+    max_leaves=8,
+)
+ROLES = st.sampled_from(["user", "assistant", "tool", "system", "wizard"])
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=300)
+@given(
+    raw=st.binary(max_size=60),
+    body=st.dictionaries(st.sampled_from(sorted(RICH)), JSON, max_size=4),
+    message=st.fixed_dictionaries({"role": ROLES}, optional={"content": JSON, "tool_calls": JSON, "name": JSON}),
+)
+def test_nothing_but_bad_request(raw: bytes, body: dict[str, Any], message: dict[str, Any]) -> None:
+    """No bytes and no JSON raise anything else."""
+    for given_ in (raw, msgspec.json.encode({"messages": [message], **body}), b"[" * 5_000):
+        with contextlib.suppress(BadRequest):
+            openai.read_request(given_, "auto")
