@@ -19,7 +19,8 @@ EPOCH = "1970-01-01T00:00:00Z"      # nobody knows when a route was made
 SCRAPE_S = 0.25      # how long a scrape waits for receipts that are being counted
 GEMINI_PATH = "/{version:v1|v1beta}/models/{model:.+}:{action:generateContent|streamGenerateContent}"
 SERVED = (
-    "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1beta/models/{model}:generateContent and "
+    "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/messages/count_tokens, "
+    "/v1beta/models/{model}:generateContent and "
     ":streamGenerateContent, /v1/embeddings, /v1/completions, /v1/route, "
     "GET /v1/models, /v1beta/models, /healthz, /readyz, /metrics"
 )
@@ -43,6 +44,7 @@ class Endpoints:
             web.post("/v1/chat/completions", self._handler.at("openai")),
             web.post("/v1/responses", self._handler.at("responses")),
             web.post("/v1/messages", self._handler.at("anthropic")),
+            web.post("/v1/messages/count_tokens", self._handler.at("anthropic", "count_tokens")),
             web.post(GEMINI_PATH, self._handler.at("gemini")),
             web.post("/v1/embeddings", self._handler.at("openai", "embeddings")),
             web.post("/v1/completions", self._handler.at("openai", "completions")),

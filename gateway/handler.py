@@ -22,6 +22,7 @@ from gateway.classify import Classify
 from gateway.config import ServerConfig
 from gateway.dialects.register import SURFACES
 from gateway.errors import BadRequest, GatewayError, Inexpressible, TooLarge, Unavailable
+from gateway.explain import BYTES_PER_TOKEN
 from gateway.ledger import Ledger
 from gateway.pricing import cost_micros
 from gateway.receipt import Outcome, Receipt
@@ -32,6 +33,7 @@ from gateway.upstream.pool import Answer, Model
 from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
 
 MAX_ATTEMPTS = 2       # one attempt and one fallback
+PLAIN = ("embeddings", "completions")       # passed through to a model that is named
 
 clock = time.perf_counter
 
@@ -102,6 +104,8 @@ class Handler:
         caller, request = await self.admit(http, receipt, kind)
         verdict = await self.judge(caller, request, receipt)
         plan = self._with.router.plan(request, verdict)
+        if kind == "count_tokens" and self._with.models[plan.targets[0].model].pool.dialect != request.surface:
+            return estimate(request, receipt)
         async with self._first_answer(plan, request, receipt) as (answer, way):
             receipt.first_byte = clock()
             headers = response_headers(receipt)
@@ -129,11 +133,11 @@ class Handler:
     async def judge(self, caller: Caller, request: ChatRequest, receipt: Receipt) -> Verdict | None:
         """Return the verdict, or None where the caller named the model or rung and nothing is left to judge."""
         receipt.route = self._with.router.resolve(request.model)
-        if request.kind != "chat" and receipt.route is not None:
+        if request.kind in PLAIN and receipt.route is not None:
             raise BadRequest(
                 f"{request.kind} are not routed: name a configured model instead of {request.model!r}.", param="model"
             )
-        if receipt.route is None or request.rung is not None:
+        if receipt.route is None or request.rung is not None or request.kind != "chat":
             return None
         verdict = await self._with.classify.judge(request, caller.name)
         receipt.score, receipt.p_cheap, receipt.task = verdict.score, verdict.p_cheap, verdict.task
@@ -195,7 +199,7 @@ class Handler:
 def decode(body: bytes, http: web.Request, surface: str, kind: str) -> ChatRequest:
     """Return the request that came in a dialect. Raises BadRequest with the field at fault."""
     if surface == "anthropic":
-        return messages.decode(body, http.headers)
+        return messages.decode(body, http.headers, kind)
     if surface == "responses":
         return responses.decode(body, http.headers)
     if surface == "gemini":
@@ -204,6 +208,15 @@ def decode(body: bytes, http: web.Request, surface: str, kind: str) -> ChatReque
             raise BadRequest("A stream comes as server-sent events: add `?alt=sse` to the address.", param="alt")
         return gemini.decode(body, http.headers, http.match_info["model"], stream=stream)
     return chat.decode(body, http.headers) if kind == "chat" else plain.decode(body, http.headers, kind)
+
+
+def estimate(request: ChatRequest, receipt: Receipt) -> web.Response:
+    """Answer how many tokens a request has, by its length: the model is at a provider that does not count for us."""
+    receipt.status, receipt.outcome = 200, Outcome.OK
+    body = msgspec.json.encode({"input_tokens": max(1, request.text_bytes // BYTES_PER_TOKEN)})
+    headers = {**response_headers(receipt), "x-thriftgate-estimate": "length"}
+    receipt.sent_bytes = len(body)
+    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 def _book_target(receipt: Receipt, target: Target, reason: Reason) -> None:

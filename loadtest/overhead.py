@@ -31,6 +31,7 @@ from loadtest.workload import sample
 
 PROMPT = "Explain in two sentences what a reverse proxy does for a web application."
 CONNECTIONS = 8
+TRANSLATED = 3.0  # times what a chunk costs that passes straight through
 _DIALS = ("--canned", "true", "--jitter", "0.2", "--seed", "1")
 
 
@@ -82,6 +83,21 @@ def cpu_per_unit(server: Server, work: Coroutine[object, object, tuple[Tally, in
     # Receipts are written a moment after the answer; they belong to the request that made them.
     time.sleep(0.1)
     return (server.cpu_ns() - before) / units / 1000
+
+
+def translated(server: Server, work: Work, rounds: int) -> list[tuple[str, list[float], list[float]]]:
+    """Microseconds a chunk that passes straight through and that is translated, by the upstream's dialect."""
+    found = []
+    for dialect in ("anthropic", "gemini"):
+        straight: list[float] = []
+        through: list[float] = []
+        for at in range(rounds + 1):
+            for model, kept in (("cheap", straight), (f"cheap-of-{dialect}", through)):
+                spent_us = cpu_per_unit(server, work(server.base_url, model))
+                if at:
+                    kept.append(spent_us)
+        found.append((f"streamed chunk of {dialect} for OpenAI's SDK", straight, through))
+    return found
 
 
 def alternate(name: str, work: Work, sides: tuple[Server, Server], rounds: int, target: float) -> Pair:
@@ -180,6 +196,7 @@ def measure(options: Options) -> str:
             alternate("request, distinct prompts", requests(distinct(), options.distinct), sides, options.rounds, 0),
             alternate("streamed chunk", streams(options, reads), slow_sides, options.rounds, 0.7),
         ]
+        dialects = translated(slow_sides[1], streams(options, reads), options.rounds)
         relay, gateway = sides
         urls = {
             "direct": (instant.base_url, "mock-cheap"),
@@ -189,7 +206,7 @@ def measure(options: Options) -> str:
         took = latency(urls, options)
         started_s, memory = starts(instant.base_url, options)
     setting = f"{cores}; {statistics.median(reads):.2f} reads a chunk"
-    return report(pairs, bounded(took, started_s, memory), took, setting)
+    return f"{report(pairs, bounded(took, started_s, memory), took, setting)}\n\n{by_dialect(dialects)}"
 
 
 def bounded(took: dict[str, list[float]], started_s: list[float], memory: tuple[float, float]) -> list[Bounded]:
@@ -231,6 +248,16 @@ def report(pairs: list[Pair], alone: list[Bounded], took: dict[str, list[float]]
             markdown(("one connection", "p50 ms", "p99 ms", "requests"), times),
         ]
     )
+
+
+def by_dialect(figures: list[tuple[str, list[float], list[float]]]) -> str:
+    """What translating costs, beside the same gateway's straight passage."""
+    rows = []
+    for name, straight, through in figures:
+        ratios = [ours / theirs for ours, theirs in zip(through, straight, strict=True)]
+        told = (spread(straight), spread(through), spread(ratios, 2))
+        rows.append([name, *told, f"{TRANSLATED:g}", verdict(statistics.median(ratios), TRANSLATED)])
+    return markdown(("CPU per", "straight, µs", "translated, µs", "ratio", "target", "reached"), rows)
 
 
 def verdict(value: float, target: float) -> str:

@@ -29,7 +29,9 @@ from loadtest.mock_upstream import MockUpstream
 ROOT = Path(__file__).parent.parent
 BOUND_S = 15.0       # how long anything is waited for; reached only by a test that fails
 COMPLETIONS = "/v1/chat/completions"
-RECEIPTED = {COMPLETIONS, "/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/completions"}     # and Gemini's
+RECEIPTED = {       # and Gemini's
+    COMPLETIONS, "/v1/responses", "/v1/messages", "/v1/messages/count_tokens", "/v1/embeddings", "/v1/completions",
+}
 SERVER_LOG = logging.getLogger("server of the gateway")      # apart from the mock providers' servers
 
 

@@ -80,7 +80,7 @@ class Model:
         }
         self.plain_urls = {
             kind: URL(f"{pool.base_url.rstrip('/')}/{kind}") for kind in ("embeddings", "completions")
-        }
+        } | {"count_tokens": self.urls[False] / "count_tokens"}
         self.timeout = aiohttp.ClientTimeout(total=None, connect=config.deadlines.connect_ms / 1000)
 
     def __repr__(self) -> str:

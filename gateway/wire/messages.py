@@ -43,7 +43,7 @@ class _Body(msgspec.Struct, frozen=True):
 _body = msgspec.json.Decoder(_Body)
 
 
-def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
+def decode(raw: bytes, headers: Mapping[str, str], kind: str = "chat") -> ChatRequest:
     """Return the request, or raise BadRequest with the field that is wrong and what was expected."""
     body = read(_body, raw)
     if not body.messages:
@@ -61,6 +61,7 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         structured=body.output_format is not None or "format" in (body.output_config or {}),
         max_output=body.max_tokens or 0,
         text_bytes=len(raw) - sum(long_texts(part.get("source"), LONG) for part in attached),
+        kind=kind,
         passed={name: headers[name] for name in PASSED if name in headers},
         rung=headers.get(RUNG_HEADER),
         session=headers.get(SESSION_HEADER),

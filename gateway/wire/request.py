@@ -65,7 +65,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     rung: str | None        # the rung the caller pins, if any
     session: str | None     # the conversation the caller names, if any
     passed: Mapping[str, str] = {}      # headers that mean something to an upstream of the same dialect
-    kind: str = "chat"      # embeddings, completions: passed through to a model that is named, never routed
+    kind: str = "chat"      # or embeddings, completions, count_tokens: passed through, not judged
 
     def last_user_text(self) -> str:
         """Return the text of the last user turn, empty when there is none."""

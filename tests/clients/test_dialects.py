@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import anthropic
 import openai
+import orjson
 import pytest
 from google import genai
 from google.genai import types
@@ -158,3 +159,18 @@ async def test_the_same_answer(running: Running, surface: str, model: str, *, st
     assert said == (straight.text, ENDED_WELL[surface], native.input, native.output)
     assert (receipt["model"], receipt["outcome"], receipt["error"]) == (model, "ok", None)
     assert (receipt["input_tokens"], receipt["output_tokens"]) == (said.input, said.output)
+
+
+async def test_tokens_are_counted(running: Running, first: MockUpstream) -> None:
+    """Anthropic counts for its own models, with the bytes as they came; for others the length tells, and says so."""
+    messages: Any = [{"role": "user", "content": QUESTION}]
+    async with anthropic.AsyncAnthropic(base_url=running.base_url, api_key="k", max_retries=0) as sdk:
+        counted = await sdk.messages.count_tokens(model="of-anthropic", messages=messages)
+        said = orjson.loads(b"".join(first.journal.last.sent))
+        guessed = await sdk.messages.with_raw_response.count_tokens(model="of-openai", messages=messages)
+    receipts = await running.receipts.until(2)
+
+    assert said["input_tokens"] == counted.input_tokens
+    assert (await guessed.parse()).input_tokens > 0
+    assert guessed.headers["x-thriftgate-estimate"] == "length"
+    assert [(receipt["outcome"], receipt["cost_usd_micros"]) for receipt in receipts] == [("ok", None)] * 2

@@ -73,3 +73,12 @@ def test_distinct_prompts_never_repeat() -> None:
     asked = [*some(50), *some(50)]
 
     assert len(set(asked)) == 100
+
+
+def test_what_translating_costs() -> None:
+    """A line a dialect: straight, translated, the ratio of a round, and whether it is within three times."""
+    table = overhead.by_dialect([("of a", [10.0, 20.0], [20.0, 30.0]), ("of b", [10.0], [50.0])])
+
+    assert "1.75 (1.50-2.00)" in table
+    assert "| yes" in table
+    assert "| within twice" in table
