@@ -1,9 +1,14 @@
 """Reading a Chat Completions request.
 
-Wire format: the types of openai 3.54 (chat.completion_create_params), read 2026-11, and what compatible servers add to
-it: `top_k` (vLLM), `reasoning_content` (DeepSeek, vLLM), `reasoning` and `cache_control` (OpenRouter).
+Wire format: the types of openai 3.57 (chat.completion_create_params), read 2026-11, and what compatible servers add to
+it: `top_k` (vLLM), `reasoning_content` (DeepSeek, vLLM), `reasoning` and `cache_control` (OpenRouter), a call's
+`extra_content` (Google).
+
+What is not known goes to `others`: a field of the request by its name, and what stands deeper by its path, under the
+name of the field that it is in: {"messages": {"messages[2].prefix": true}}. Nulls and empty lists say nothing.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -25,12 +30,12 @@ from gateway.dialects.neutral import (
     Tool,
     Turn,
 )
-from gateway.dialects.reading import data_url, decoded, lifetime, too_deep, typed
+from gateway.dialects.openai.parts import Function, known, read_call, read_part
+from gateway.dialects.reading import decoded, lifetime, too_deep, typed
 from gateway.errors import BadRequest
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 Words = dict[str, Any]
-AUDIO = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 
 
@@ -54,7 +59,7 @@ class _Body(msgspec.Struct):
     parallel_tool_calls: bool | None = None
     response_format: Words | None = None
     reasoning_effort: str | None = None
-    reasoning: _Reasoning | None = None
+    reasoning: Words | None = None
     max_completion_tokens: Count | None = None
     max_tokens: Count | None = None
     temperature: float | None = None
@@ -73,8 +78,8 @@ class _Body(msgspec.Struct):
     verbosity: str | None = None
     service_tier: str | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    store: bool | None = None               # nothing is kept here, and that is no part of the answer
+    stream_options: Words | None = None
+    store: bool | None = None
 
 
 class _Message(msgspec.Struct):
@@ -87,43 +92,13 @@ class _Message(msgspec.Struct):
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    audio: Words | None = None              # an earlier spoken answer, by its id
 
 
-class _Part(msgspec.Struct):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: Words | None = None
-    input_audio: Words | None = None
-    file: Words | None = None
-    cache_control: Words | None = None
-
-
-class _Image(msgspec.Struct):
-    url: str
-    detail: str | None = None
-
-
-class _Audio(msgspec.Struct):
-    data: str
-    format: str
-
-
-class _File(msgspec.Struct):
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class _Function(msgspec.Struct):
-    name: str
-    arguments: str = "{}"
-
-
-class _Call(msgspec.Struct):
-    id: str
+class _FunctionTool(msgspec.Struct):
+    function: Words
     type: str = "function"
-    function: _Function | None = None
+    cache_control: Words | None = None
 
 
 class _Declared(msgspec.Struct):
@@ -131,6 +106,11 @@ class _Declared(msgspec.Struct):
     description: str | None = None
     parameters: Words | None = None
     strict: bool | None = None
+
+
+class _Allowed(msgspec.Struct):
+    tools: list[Words]
+    mode: Literal["auto", "required"] = "auto"
 
 
 class _Schema(msgspec.Struct):
@@ -143,117 +123,140 @@ class _Schema(msgspec.Struct):
 def read_request(raw: bytes, model: str) -> Conversation:  # noqa: ARG001 - the dialects that have it in the path need it
     """Read a request whole. Raises BadRequest with the field at fault."""
     try:
-        return _conversation(decoded(raw))
+        return _Reading().conversation(decoded(raw))
     except RecursionError:
         raise too_deep() from None
 
 
-def _conversation(value: Words) -> Conversation:
-    body, others = typed(_Body, value, "")
-    if not body.messages:
-        raise BadRequest("`messages` is empty: send at least one message.", param="messages")
-    given = body.reasoning or _Reasoning()
-    effort, shown = body.reasoning_effort or given.effort, "none" if given.exclude else None
-    reasoning = Reasoning(effort, given.max_tokens, shown)
-    return Conversation(
-        turns=tuple(_turn(message, f"messages[{at}]") for at, message in enumerate(body.messages)),
-        tools=(
-            *(_tool(tool, f"tools[{at}]") for at, tool in enumerate(body.tools or ())),
-            *(_declared(tool, f"functions[{at}]") for at, tool in enumerate(body.functions or ())),
-        ),
-        choice=_choice(body),
-        parallel=body.parallel_tool_calls,
-        output=_output(body.response_format),
-        reasoning=None if reasoning == Reasoning() else reasoning,
-        max_output=body.max_completion_tokens or body.max_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
-        seed=body.seed,
-        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-        n=body.n,
-        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        user=body.safety_identifier or body.user,
-        metadata=body.metadata,
-        verbosity=body.verbosity,
-        service_tier=body.service_tier,
-        stream=bool(body.stream),
-        usage_in_stream=bool(body.stream_options and body.stream_options.include_usage),
-        others={"": DIALECT, **others} if others else {},
-    )
+class _Reading:
+    """One request: what is not known in it, and the calls of the old form, which have no ids."""
 
+    def __init__(self) -> None:
+        self._others: Words = {}
+        self._old_calls: dict[str, str] = {}        # function → the id that its last call was given
 
-def _turn(value: Any, at: str) -> Turn:
-    message, _ = typed(_Message, value, at)
-    said = message.content
-    parts = (Text(said),) if isinstance(said, str) else tuple(
-        _part(part, f"{at}.content[{number}]") for number, part in enumerate(said or ())
-    )
-    if message.role in ("tool", "function"):
-        inner = tuple(part for part in parts if isinstance(part, Text | Media | Native))
-        return Turn("user", (Result(message.tool_call_id or message.name or "", inner, message.name),))
-    if message.role != "assistant":
-        role = "system" if message.role == "developer" else message.role
-        return Turn(role, parts, message.name, message.role == "developer")
-    thought = message.reasoning_content or message.reasoning
-    calls = [_call(call, f"{at}.tool_calls[{number}]") for number, call in enumerate(message.tool_calls or ())]
-    if message.function_call is not None:
-        called, _ = typed(_Function, message.function_call, f"{at}.function_call")
-        calls.append(Call(called.name, called.name, called.arguments))      # the old form goes by names
-    before: tuple[Part, ...] = (Thinking(DIALECT, thought),) if thought else ()
-    refusal: tuple[Part, ...] = (Refusal(message.refusal),) if message.refusal else ()
-    # an empty text beside calls is how some SDKs write "no text"
-    kept = tuple(part for part in parts if not (calls and isinstance(part, Text) and not part.text))
-    return Turn("assistant", (*before, *kept, *refusal, *calls), message.name)
+    def conversation(self, value: Words) -> Conversation:
+        """Return the whole request."""
+        body, unknown = typed(_Body, value, "")
+        self._others |= unknown
+        if not body.messages:
+            raise BadRequest("`messages` is empty: send at least one message.", param="messages")
+        return Conversation(
+            turns=tuple(self._turn(message, f"messages[{at}]") for at, message in enumerate(body.messages)),
+            tools=(
+                *(self._tool(tool, f"tools[{at}]") for at, tool in enumerate(body.tools or ())),
+                *(self._declared(tool, f"functions[{at}]") for at, tool in enumerate(body.functions or ())),
+            ),
+            choice=_choice(body),
+            parallel=body.parallel_tool_calls,
+            output=self._output(body.response_format),
+            reasoning=self._reasoning(body),
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=body.top_k,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
+            seed=body.seed,
+            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+            n=body.n,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            metadata=body.metadata,
+            verbosity=body.verbosity,
+            service_tier=body.service_tier,
+            stream=bool(body.stream),
+            **self._settings(body),
+            others={"": DIALECT, **self._others},
+        )
 
+    def _keep(self, path: str, value: Any) -> None:
+        if value is not None and value != []:
+            self._others.setdefault(re.split(r"[.\[]", path, maxsplit=1)[0], {})[path] = value
 
-def _part(value: Any, at: str) -> Part:
-    part, _ = typed(_Part, value, at)
-    cache = lifetime(part.cache_control)
-    if part.type == "text" and part.text is not None:
-        return Text(part.text, cache)
-    if part.type == "refusal" and part.refusal is not None:
-        return Refusal(part.refusal)
-    if part.type == "image_url" and part.image_url is not None:
-        image, _ = typed(_Image, part.image_url, f"{at}.image_url")
-        kind, data = data_url(image.url)
-        url = None if data is not None else image.url
-        return Media("image", kind, data, url, detail=image.detail, cache=cache)
-    if part.type == "input_audio" and part.input_audio is not None:
-        audio, _ = typed(_Audio, part.input_audio, f"{at}.input_audio")
-        return Media("audio", AUDIO.get(audio.format, f"audio/{audio.format}"), audio.data)
-    if part.type == "file" and part.file is not None:
-        file, _ = typed(_File, part.file, f"{at}.file")
-        kind, data = data_url(file.file_data or "")
-        return Media("file", kind, data or file.file_data, file_id=file.file_id, name=file.filename, cache=cache)
-    missing = f"{at}.{part.type}"
-    if part.type in ("text", "refusal", "image_url", "input_audio", "file"):
-        raise BadRequest(f"`{missing}` is missing: a part of this type needs it.", param=missing)
-    return Native(DIALECT, value)
+    def _settings(self, body: _Body) -> Words:
+        """Return the fields that have two names, or that keep something."""
+        options = known(_StreamOptions, body.stream_options or {}, "stream_options", self._keep)
+        if body.store:                      # not to store is what happens anyway
+            self._others["store"] = True
+        if body.user is not None and body.safety_identifier is not None:
+            self._others |= {"user": body.user, "safety_identifier": body.safety_identifier}
+        if body.top_logprobs is not None and not body.logprobs:
+            self._others["top_logprobs"] = body.top_logprobs
+        limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+        return {
+            "max_output": limit,
+            "user": body.user if body.safety_identifier is None else body.safety_identifier,
+            "usage_in_stream": bool(options.include_usage),
+        }
 
+    def _reasoning(self, body: _Body) -> Reasoning | None:
+        given = known(_Reasoning, body.reasoning or {}, "reasoning", self._keep)
+        effort, shown = body.reasoning_effort or given.effort, "none" if given.exclude else None
+        reasoning = Reasoning(effort, given.max_tokens, shown)
+        return None if reasoning == Reasoning() else reasoning
 
-def _call(value: Any, at: str) -> Part:
-    call, _ = typed(_Call, value, at)
-    if call.type != "function" or call.function is None:
-        return Native(DIALECT, value)
-    return Call(call.id, call.function.name, call.function.arguments)
+    def _turn(self, value: Any, at: str) -> Turn:
+        message = known(_Message, value, at, self._keep)
+        said = message.content
+        parts = (Text(said),) if isinstance(said, str) else tuple(
+            read_part(part, f"{at}.content[{number}]", self._keep) for number, part in enumerate(said or ())
+        )
+        if message.role in ("tool", "function"):
+            return Turn("user", (self._result(message, parts, at),))
+        if message.role != "assistant":
+            role = "system" if message.role == "developer" else message.role
+            return Turn(role, parts, message.name, message.role == "developer")
+        calls = [
+            read_call(call, f"{at}.tool_calls[{number}]", self._keep)
+            for number, call in enumerate(message.tool_calls or ())
+        ]
+        if message.function_call is not None:
+            called = known(Function, message.function_call, f"{at}.function_call", self._keep)
+            calls.append(Call(self._made_id(called.name, at), called.name, called.arguments))
+        thought = message.reasoning_content or message.reasoning
+        before: tuple[Part, ...] = (Thinking(DIALECT, thought),) if thought else ()
+        refusal: tuple[Part, ...] = (Refusal(message.refusal),) if message.refusal else ()
+        spoken: tuple[Part, ...] = (Native(DIALECT, {"audio": message.audio}),) if message.audio else ()
+        # an empty text beside calls is how some SDKs write "no text"
+        kept = tuple(part for part in parts if not (calls and isinstance(part, Text) and not part.text))
+        return Turn("assistant", (*before, *kept, *refusal, *spoken, *calls), message.name)
 
+    def _made_id(self, name: str, at: str) -> str:
+        """Return an id for a call of the old form, by where it stands: names come again."""
+        made = self._old_calls[name] = "call_" + at.removeprefix("messages[").removesuffix("]")
+        return made
 
-def _tool(value: Any, at: str) -> Tool | Native:
-    if not isinstance(value, dict):
-        raise BadRequest(f"`{at}` is wrong: expected `object`.", param=at)
-    if value.get("type") != "function":
-        return Native(DIALECT, value)
-    return _declared(value.get("function"), f"{at}.function", value.get("cache_control"))
+    def _result(self, message: _Message, parts: tuple[Part, ...], at: str) -> Result:
+        given, name = message.tool_call_id, message.name
+        if message.role == "function" and given is None:
+            given = self._old_calls.get(name or "", name)
+        if given is None:
+            field = f"{at}.{'name' if message.role == 'function' else 'tool_call_id'}"
+            raise BadRequest(f"`{field}` is missing: say which call this is the result of.", param=field)
+        return Result(given, tuple(part for part in parts if isinstance(part, Text | Media | Native)), name)
 
+    def _tool(self, value: Any, at: str) -> Tool | Native:
+        if isinstance(value, dict) and value.get("type") != "function":
+            return Native(DIALECT, value)
+        tool = known(_FunctionTool, value, at, self._keep)
+        return self._declared(tool.function, f"{at}.function", lifetime(tool.cache_control))
 
-def _declared(value: Any, at: str, mark: Any = None) -> Tool:
-    tool, _ = typed(_Declared, value, at)
-    return Tool(
-        tool.name, tool.description, tool.parameters, tool.strict, lifetime(mark) if isinstance(mark, dict) else None
-    )
+    def _declared(self, value: Any, at: str, cache: str | None = None) -> Tool:
+        tool = known(_Declared, value, at, self._keep)
+        return Tool(tool.name, tool.description, tool.parameters, tool.strict, cache)
+
+    def _output(self, form: Words | None) -> Output | None:
+        kind = (form or {}).get("type")
+        if form is None or kind in (None, "text"):
+            return None
+        if kind == "json_object":
+            return Output("json")
+        if kind != "json_schema":
+            raise BadRequest(
+                "`response_format.type` is wrong: expected text, json_object or json_schema.",
+                param="response_format.type",
+            )
+        schema = known(_Schema, form.get("json_schema"), "response_format.json_schema", self._keep)
+        return Output("schema", schema.schema, schema.name, schema.description, schema.strict)
 
 
 def _choice(body: _Body) -> Choice | None:
@@ -266,31 +269,18 @@ def _choice(body: _Body) -> Choice | None:
         if given not in CHOICES:
             raise BadRequest(f"`{param}` is wrong: expected one of {', '.join(CHOICES)} or an object.", param=param)
         return Choice(CHOICES[given])
-    allowed = given.get("allowed_tools")
-    if isinstance(allowed, dict):
-        names = [_name_of(tool) for tool in allowed.get("tools") or () if isinstance(tool, dict)]
-        return Choice(CHOICES.get(str(allowed.get("mode")), "auto"), names=tuple(filter(None, names)))
-    name = _name_of(given)
-    if name is None:
-        raise BadRequest(f"`{param}.function.name` is missing: name the tool to be called.", param=param)
-    return Choice("one", name)
+    if given.get("type") == "allowed_tools":
+        allowed, _ = typed(_Allowed, given.get("allowed_tools"), f"{param}.allowed_tools")
+        names = (_name_of(tool, f"{param}.allowed_tools.tools[{at}]") for at, tool in enumerate(allowed.tools))
+        return Choice(CHOICES[allowed.mode], names=tuple(names))
+    return Choice("one", _name_of(given, param))
 
 
-def _name_of(tool: Words) -> str | None:
-    inner = tool.get(str(tool.get("type"))) if "type" in tool else tool
+def _name_of(tool: Words, at: str) -> str:
+    kind = tool.get("type")
+    inner = tool.get(kind) if isinstance(kind, str) else tool
     name = inner.get("name") if isinstance(inner, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _output(form: Words | None) -> Output | None:
-    kind = (form or {}).get("type")
-    if form is None or kind in (None, "text"):
-        return None
-    if kind == "json_object":
-        return Output("json")
-    if kind != "json_schema":
-        raise BadRequest(
-            "`response_format.type` is wrong: expected text, json_object or json_schema.", param="response_format.type"
-        )
-    schema, _ = typed(_Schema, form.get("json_schema"), "response_format.json_schema")
-    return Output("schema", schema.schema, schema.name, schema.description, schema.strict)
+    if not isinstance(name, str):
+        field = f"{at}.{kind}.name" if isinstance(kind, str) else f"{at}.name"
+        raise BadRequest(f"`{field}` is missing: name the tool.", param=at)
+    return name

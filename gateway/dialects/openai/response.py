@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 
 from gateway.dialects.neutral import OPENAI as DIALECT
@@ -21,14 +22,14 @@ from gateway.dialects.neutral import (
     Thought,
     Used,
 )
+from gateway.dialects.openai.parts import sealed
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
 
 Words = dict[str, Any]
 FINISHES = {
     Finish.STOP: "stop", Finish.SEQUENCE: "stop", Finish.LENGTH: "length", Finish.TOOLS: "tool_calls",
-    Finish.FILTER: "content_filter", Finish.REFUSAL: "stop",     # the refusal itself is in the message
-    Finish.PAUSE: "length",
+    Finish.FILTER: "content_filter", Finish.REFUSAL: "content_filter", Finish.PAUSE: "length",
 }
 
 
@@ -59,6 +60,7 @@ class _Writer:
         self._wants_usage = asked.conversation.usage_in_stream
         # so far
         self._begun: set[int] = set()
+        self._refused: set[int] = set()
         self._usage: Usage | None = None
 
     def feed(self, events: Iterable[Event]) -> bytes:
@@ -77,7 +79,9 @@ class _Writer:
             self._usage = event.usage
             return b""
         if isinstance(event, Ended):
-            return self._delta(event.choice, {}, finish=FINISHES[event.reason])
+            return self._delta(event.choice, {}, finish=_finish(event, in_words=event.choice in self._refused))
+        if isinstance(event, Refused):
+            self._refused.add(event.choice)
         found = _delta(event)
         if found is None:
             return b""
@@ -94,7 +98,12 @@ class _Writer:
 
     def _chunk(self, choices: list[Words], usage: Words | None = None) -> bytes:
         shown = {"usage": usage} if self._wants_usage else {}
-        return b"data: " + orjson.dumps({**self._head, "choices": choices, **shown}) + b"\n\n"
+        return b"data: " + msgspec.json.encode({**self._head, "choices": choices, **shown}) + b"\n\n"
+
+
+def _finish(event: Ended, *, in_words: bool) -> str:
+    """Return why it ended. A refusal in words is in the message; one without them is a filter's work."""
+    return "stop" if event.reason is Finish.REFUSAL and in_words else FINISHES[event.reason]
 
 
 def _delta(event: Event) -> tuple[int, Words] | None:
@@ -108,10 +117,12 @@ def _annotation(cited: Cited) -> Words | None:
     """Return a source as OpenAI's annotation: as it came, or made of an address if it has one."""
     if cited.dialect == DIALECT:
         return cited.value
-    found = cited.value.get("url") or cited.value.get("uri")
+    inner = (value for value in cited.value.values() if isinstance(value, dict))      # where Gemini's lie
+    sources = [cited.value, *inner]
+    source = next((source for source in sources if source.get("url") or source.get("uri")), {})
+    found, title = source.get("url") or source.get("uri"), source.get("title")
     if not isinstance(found, str):
         return None
-    title = cited.value.get("title")
     place = {"start_index": 0, "end_index": 0, "url": found, "title": title if isinstance(title, str) else found}
     return {"type": "url_citation", "url_citation": place}
 
@@ -126,7 +137,8 @@ def _picture(shown: Shown) -> str | None:
 
 def _called(event: Called) -> Words:
     function = {"name": event.name, "arguments": ""}
-    return {"tool_calls": [{"index": event.index, "id": event.id, "type": "function", "function": function}]}
+    seal = {} if event.signature is None else sealed(event.signature)
+    return {"tool_calls": [{"index": event.index, "id": event.id, "type": "function", "function": function, **seal}]}
 
 
 DELTAS: dict[type, Callable[[Any], Words | None]] = {
@@ -153,6 +165,7 @@ class _Message:
         self.thought: list[str] = []
         self.refusal: list[str] = []
         self.calls: dict[int, Words] = {}
+        self.arguments: dict[int, list[str]] = {}
         self.notes: list[Words] = []
         self.tokens: list[Words] = []
         self.finish = "stop"
@@ -160,13 +173,14 @@ class _Message:
     def add(self, event: Event) -> None:
         """Take in what an event says."""
         if isinstance(event, Ended):
-            self.finish = FINISHES[event.reason]
+            self.finish = _finish(event, in_words=any(self.refusal))
         elif isinstance(event, Argued):
             if event.index in self.calls:
-                self.calls[event.index]["function"]["arguments"] += event.text
+                self.arguments[event.index].append(event.text)
         elif isinstance(event, Called):
-            function = {"name": event.name, "arguments": ""}
-            self.calls[event.index] = {"id": event.id, "type": "function", "function": function}
+            call = _called(event)["tool_calls"][0]
+            self.calls[call.pop("index")] = call
+            self.arguments[event.index] = []
         elif (found := _delta(event)) is not None:
             delta = found[1]
             self.text.append(delta.get("content", ""))
@@ -183,6 +197,8 @@ class _Message:
         }
         if thought:
             message["reasoning_content"] = thought
+        for at, call in self.calls.items():
+            call["function"]["arguments"] = "".join(self.arguments[at])
         if self.calls:
             message["tool_calls"] = list(self.calls.values())
         if self.notes:
@@ -194,13 +210,13 @@ class _Message:
 def write_whole(asked: Asked, events: Iterable[Event]) -> bytes:
     """Word a whole answer."""
     usage = Usage(0, 0)
-    choices: dict[int, _Message] = {}
+    choices = {0: _Message()}
     for event in events:
         if isinstance(event, Used):
             usage = event.usage
         else:
             choices.setdefault(getattr(event, "choice", 0), _Message()).add(event)
-    return orjson.dumps({
+    return msgspec.json.encode({
         "id": f"chatcmpl-{asked.id}", "object": "chat.completion", "created": asked.created, "model": asked.model,
         "choices": [choices[index].words(index) for index in sorted(choices)],
         "usage": _usage(usage), "system_fingerprint": None,
@@ -212,7 +228,9 @@ def _usage(usage: Usage) -> Words:
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached, "cache_write_tokens": usage.cache_write, "audio_tokens": 0,
+        },
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning, "audio_tokens": 0, "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,

@@ -1,5 +1,6 @@
 """What a chat completion says, whole and in pieces, how it ends, and what its errors say."""
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,11 @@ from gateway.dialects.neutral import (
     Ended,
     Failed,
     Finish,
+    Media,
+    Native,
     Refused,
     Said,
+    Shown,
     Thought,
     Used,
 )
@@ -209,6 +213,132 @@ def test_calls_as_other_servers_send_them(deltas: list[str], expected: list[neut
     assert events_of(*map(chunk, deltas))[1:] == expected
 
 
+SAME_NUMBER = [
+    # Google's: each call whole, and all of them the first
+    ('{"tool_calls":[{"index":0,"id":"a","function":{"name":"x","arguments":"{\\"p\\":1}"}}]}',
+     '{"tool_calls":[{"index":0,"id":"b","function":{"name":"y","arguments":"{}"}}]}'),
+    # vLLM's for a named tool: a new id with every piece
+    ('{"tool_calls":[{"index":0,"id":"a","function":{"name":"x","arguments":"{\\"p\\":{}"}}]}',
+     '{"tool_calls":[{"index":0,"id":"b","function":{"name":"x","arguments":"}"}}]}'),
+    # an id that is said again, and a name that comes late
+    ('{"tool_calls":[{"index":0,"id":"a","function":{"arguments":"{"}}]}',
+     '{"tool_calls":[{"index":0,"id":"a","function":{"name":"x","arguments":"}"}}]}'),
+]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    list(zip(SAME_NUMBER, [
+        [Called(0, "a", "x"), Argued(0, '{"p":1}'), Called(1, "b", "y"), Argued(1, "{}")],
+        [Called(0, "a", "x"), Argued(0, '{"p":{}'), Argued(0, "}")],
+        [Called(0, "a", "x"), Argued(0, "{}")],
+    ], strict=True)),
+    ids=["two calls", "one call", "named late"],
+)
+def test_calls_under_one_number(deltas: tuple[str, ...], expected: list[neutral.Event]) -> None:
+    """A new id begins a call where the one before it is whole, and only there."""
+    assert events_of(*map(chunk, deltas))[1:] == expected
+
+
+def test_a_call_without_a_name_is_none() -> None:
+    """Nobody could answer it; it is no reason to wait for a result either."""
+    nameless = chunk('{"tool_calls":[{"index":0,"id":"a","function":{"arguments":"{}"}}]}', finish='"stop"')
+
+    assert events_of(nameless)[1:] == [Ended(Finish.STOP)]
+
+
+def test_arguments_as_an_object() -> None:
+    """Some servers forget that they are text."""
+    call = '{"tool_calls":[{"index":0,"id":"a","function":{"name":"x","arguments":{"p":1}}}]}'
+
+    assert events_of(chunk(call))[1:] == [Called(0, "a", "x"), Argued(0, '{"p":1}')]
+
+
+def test_the_seal_of_googles_server() -> None:
+    """It comes with the call that it seals."""
+    call = (
+        '{"tool_calls":[{"index":0,"id":"a","function":{"name":"x"},'
+        '"extra_content":{"google":{"thought_signature":"s"}}}]}'
+    )
+
+    assert events_of(chunk(call))[1:] == [Called(0, "a", "x", "s")]
+
+
+ODD: list[tuple[str, list[neutral.Event]]] = [
+    ('{"id":"c1","model":"m","choices":[{"index":null,"delta":{"content":"hi"}}]}', [Said("hi")]),
+    ('{"id":"c1","model":"m","choices":[{"index":-1,"delta":{"content":"hi"}},5,{"delta":7}]}', [Said("hi")]),
+    (chunk('{"content":"hi","annotations":[5],"tool_calls":[5,{}],"function_call":6,"images":[{}]}'), [Said("hi")]),
+    (chunk('{"content":"hi"}', more=',"usage":{"prompt_tokens":null}'), [Said("hi")]),
+    (chunk('{"content":5}'), []),
+    ('{"id":5,"model":[],"choices":[{"delta":{"content":"hi"},"logprobs":5}]}', [Said("hi")]),
+    (chunk('{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"type":"text","text":"hi"}]}'),
+     [Thought("hm", dialect="openai"), Said("hi")]),
+    (chunk('{"reasoning":"hm","reasoning_content":"hm"}'), [Thought("hm", dialect="openai")]),
+    (chunk('{"images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}'),
+     [Shown(Media("image", "image/png", "AA"))]),
+    (chunk('{"tool_calls":[{"id":"a","type":"custom","custom":{"name":"r","input":"x"}}]}'),
+     [Shown(Native("openai", {"id": "a", "type": "custom", "custom": {"name": "r", "input": "x"}}))]),
+]
+
+
+@pytest.mark.parametrize(("frame", "expected"), ODD)
+def test_what_can_be_understood_is(frame: str, expected: list[neutral.Event]) -> None:
+    """A field of another kind costs the field and not the words beside it."""
+    assert events_of(frame)[1:] == expected
+
+
+def test_the_answer_begins_with_its_first_choice() -> None:
+    """Azure speaks of the prompt before, without the answer's name."""
+    found = events_of('{"id":"","model":"","choices":[],"prompt_filter_results":[]}', chunk('{"content":"hi"}'))
+
+    assert found == [Began("c1", "m"), Said("hi")]
+
+
+def test_done_without_a_reason() -> None:
+    """The server's word for the end is one; without it the answer is cut."""
+    word = chunk('{"content":"hi"}')
+    both = f'{{{HEAD},"choices":[{{"index":0,"delta":{{}},"finish_reason":"length"}},{{"index":1,"delta":{{}}}}]}}'
+
+    assert events_of(word, "[DONE]")[2:] == [Ended(Finish.STOP)]
+    assert events_of(word)[2:] == []
+    assert events_of(both, "[DONE]")[1:] == [Ended(Finish.LENGTH), Ended(Finish.STOP, choice=1)]
+
+
+def test_a_refusal_ends_as_one() -> None:
+    """OpenAI says "stop"; the words were a refusal's."""
+    assert events_of(chunk('{"refusal":"no"}'), chunk("{}", finish='"stop"'))[-1] == Ended(Finish.REFUSAL)
+
+
+def test_only_the_first_choice_thinks() -> None:
+    """The neutral events do not say whose a thought or a source is: one thinker's thoughts are not another's."""
+    found = events_of(chunk('{"reasoning":"hm","content":"b","annotations":[{"a":1}]}', choice=1))
+
+    assert found[1:] == [Said("b", 1)]
+
+
+USAGES: list[tuple[str, Usage]] = [
+    ('{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":2,"cache_write_tokens":3}}',
+     Usage(9, 1, 2, 3)),
+    ('{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":20,"cache_write_tokens":3}}',
+     Usage(9, 1, 9, 0)),
+    ('{"prompt_tokens":9,"completion_tokens":1,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}',
+     Usage(9, 1, 4)),
+    ('{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,"completion_tokens_details":{"reasoning_tokens":3}}',
+     Usage(9, 5, 0, 0, 3)),
+    ('{"prompt_tokens":9,"completion_tokens":5,"total_tokens":17,"completion_tokens_details":{"reasoning_tokens":3}}',
+     Usage(9, 8, 0, 0, 3)),
+]
+
+
+@pytest.mark.parametrize(("usage", "expected"), USAGES, ids=["written", "too much", "DeepSeek", "OpenAI", "xAI"])
+def test_every_token_counts_once(usage: str, expected: Usage) -> None:
+    """In `input` or in `output`, whatever a server calls it, read by the reader as by accounting (complaint 12)."""
+    frame = f'{{"choices":[],"usage":{usage}}}'
+
+    assert events_of(frame)[-1] == Used(expected)
+    assert openai.ending_of_body(frame.encode()).usage == expected
+
+
 @pytest.mark.parametrize(
     ("finish", "expected"),
     [("stop", Finish.STOP), ("length", Finish.LENGTH), ("content_filter", Finish.FILTER),
@@ -257,6 +387,43 @@ def test_what_is_no_answer(body: bytes) -> None:
     """It cannot be translated, and is not taken for an empty one."""
     with pytest.raises(ValueError, match="it "):
         openai.read_whole(body)
+
+
+def test_a_whole_answer_without_a_reason_is_one() -> None:
+    """It is here, so it has ended."""
+    assert openai.read_whole(b'{"choices":[{"message":{"content":"hi"}}]}')[1:] == [Said("hi"), Ended(Finish.STOP)]
+
+
+def test_repr() -> None:
+    """It says how far the reader is."""
+    reading = openai.reader()
+    reading.feed(Event(b"", STREAM[5].encode()))
+
+    assert repr(reading) == "<Reader 2 calls, 0 ended>"
+
+
+KEYS = [
+    "choices", "delta", "message", "content", "tool_calls", "function", "name", "arguments", "id", "index", "usage",
+    "logprobs", "annotations", "images", "image_url", "url", "extra_content", "google", "thought_signature", "custom",
+    "type", "error", "finish_reason", "prompt_tokens", "prompt_tokens_details", "cached_tokens", "total_tokens",
+]
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@STEADY
+@given(delta=ANY, choice=st.dictionaries(st.sampled_from(KEYS), ANY, max_size=4), chunk_=ANY)
+def test_no_json_raises(delta: object, choice: dict[str, object], chunk_: object) -> None:
+    """Whatever stands where, the reader and accounting go on."""
+    reading = openai.reader()
+    for value in (chunk_, {"choices": [{**choice, "delta": delta}], "usage": delta}, {"choices": chunk_}):
+        raw = msgspec.json.encode(value)
+        reading.feed(Event(b"", raw))
+        openai.ending_of_stream([Event(b"", raw)])
+    reading.feed(Event(b"", DONE))
 
 
 @STEADY

@@ -29,7 +29,10 @@ from gateway.dialects.neutral import (
 from gateway.errors import BadRequest
 
 USER = Turn("user", (Text("Hi"),))
+PLAIN = Conversation((USER,), others={"": "openai"})
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}, "strict": True}}
+
+CUSTOM = {"type": "custom", "custom": {"name": "c"}}
 
 
 def read(**fields: Any) -> Conversation:
@@ -62,7 +65,23 @@ FIELDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
      {"choice": Choice("any", names=("look",))}),
     ({"parallel_tool_calls": False}, {"parallel": False}),
     ({"stream": True, "stream_options": {"include_usage": True}}, {"stream": True, "usage_in_stream": True}),
-    ({"user": "u", "safety_identifier": "s"}, {"user": "s"}),
+    ({"user": "u"}, {"user": "u"}),
+    ({"safety_identifier": "s"}, {"user": "s"}),
+    ({"user": "u", "safety_identifier": "s"},
+     {"user": "s", "others": {"": "openai", "user": "u", "safety_identifier": "s"}}),
+    ({"max_completion_tokens": 0}, {"max_output": 0}),
+    ({"top_logprobs": 2}, {"others": {"": "openai", "top_logprobs": 2}}),
+    ({"store": False}, {}),
+    ({"store": True}, {"others": {"": "openai", "store": True}}),
+    ({"tools": [CUSTOM], "tool_choice": CUSTOM}, {"tools": (Native("openai", CUSTOM),), "choice": Choice("one", "c")}),
+    ({"tools": [{**TOOL, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]},
+     {"tools": (Tool("look", None, {"type": "object"}, True, "1h"),)}),
+    ({"stream_options": {"include_obfuscation": False}},
+     {"others": {"": "openai", "stream_options": {"stream_options.include_obfuscation": False}}}),
+    ({"reasoning": {"effort": "low", "enabled": True}},
+     {"reasoning": Reasoning("low"), "others": {"": "openai", "reasoning": {"reasoning.enabled": True}}}),
+    ({"tools": [{"type": "function", "function": {"name": "f", "examples": [1]}}]},
+     {"tools": (Tool("f"),), "others": {"": "openai", "tools": {"tools[0].function.examples": [1]}}}),
     ({"brand_new": [1]}, {"others": {"": "openai", "brand_new": [1]}}),
 ]
 
@@ -70,7 +89,7 @@ FIELDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("fields", "expected"), FIELDS)
 def test_fields(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     """Each has its place; what nobody else can say is kept by its name."""
-    assert read(**fields) == msgspec.structs.replace(Conversation((USER,)), **expected)
+    assert read(**fields) == msgspec.structs.replace(PLAIN, **expected)
 
 
 def test_plain_numbers() -> None:
@@ -80,7 +99,7 @@ def test_plain_numbers() -> None:
         "n": 2, "metadata": {"a": "b"}, "verbosity": "low", "service_tier": "flex",
     }
 
-    assert read(**plain) == Conversation((USER,), **plain)
+    assert read(**plain) == msgspec.structs.replace(PLAIN, **plain)
 
 
 MESSAGES: list[tuple[dict[str, Any], Turn]] = [
@@ -97,7 +116,14 @@ MESSAGES: list[tuple[dict[str, Any], Turn]] = [
     ({"role": "assistant", "content": "a", "reasoning_content": "hm", "refusal": "no"},
      Turn("assistant", (Thinking("openai", "hm"), Text("a"), Refusal("no")))),
     ({"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
-     Turn("assistant", (Call("f", "f", "{}"),))),
+     Turn("assistant", (Call("call_0", "f", "{}"),))),
+    ({"role": "assistant", "content": None, "audio": {"id": "a"}},
+     Turn("assistant", (Native("openai", {"audio": {"id": "a"}}),))),
+    ({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "audio": None, "annotations": []},
+     Turn("assistant", (Refusal("no"),))),
+    ({"role": "assistant", "tool_calls": [
+        {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"},
+         "extra_content": {"google": {"thought_signature": "s"}}}]}, Turn("assistant", (Call("t", "f", "{}", "s"),))),
 ]
 
 
@@ -105,6 +131,30 @@ MESSAGES: list[tuple[dict[str, Any], Turn]] = [
 def test_messages(message: dict[str, Any], turn: Turn) -> None:
     """Every role, the old forms among them."""
     assert read(messages=[message]).turns == (turn,)
+
+
+def test_calls_of_the_old_form_are_told_apart() -> None:
+    """They have no ids, and other dialects refuse one twice; each result goes to the call before it."""
+    turns = read(messages=[
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "1"}},
+        {"role": "function", "name": "f", "content": "a"},
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "2"}},
+        {"role": "function", "name": "f", "content": "b"},
+    ]).turns
+
+    assert turns == (
+        Turn("assistant", (Call("call_0", "f", "1"),)), Turn("user", (Result("call_0", (Text("a"),), "f"),)),
+        Turn("assistant", (Call("call_2", "f", "2"),)), Turn("user", (Result("call_2", (Text("b"),), "f"),)),
+    )
+
+
+def test_what_is_not_known_is_kept_by_its_path() -> None:
+    """Under one name for all of a field's depth, so that a long conversation does not make a long list of losses."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hi", "x": 1}], "y": {}},
+                {"role": "assistant", "content": "a", "prefix": True, "z": None}]
+
+    assert read(messages=messages).others == {"": "openai", "messages": {
+        "messages[0].y": {}, "messages[0].content[0].x": 1, "messages[1].prefix": True}}
 
 
 PARTS: list[tuple[dict[str, Any], Part]] = [
@@ -137,6 +187,14 @@ def test_parts(part: dict[str, Any], expected: Part) -> None:
          "messages[0].content[0].image_url.url"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].input_audio"),
         ({"messages": [{"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "messages[0].tool_calls[0].id"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].name"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": 5}}}, "tool_choice.allowed_tools.tools"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "any", "tools": []}}},
+         "tool_choice.allowed_tools.mode"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": [{}]}}},
+         "tool_choice.allowed_tools.tools[0]"),
         ({"tools": [5]}, "tools[0]"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         ({"tool_choice": "maybe"}, "tool_choice"),
@@ -188,11 +246,87 @@ def test_the_round_trip_is_the_identity() -> None:
     assert losses.kept == {}
 
 
+DEEP: dict[str, Any] = {
+    "model": "gpt-x", "messages": [
+        {"role": "developer", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+                                          {"type": "text", "text": "b"}]},
+        {"role": "user", "content": [
+            {"type": "text", "text": "hear", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}},
+            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "flac"}},
+            {"type": "file", "file": {"file_id": "file-1"}}, {"type": "file", "file": {"file_data": "https://a/b.pdf"}},
+            {"type": "file", "file": {"file_data": "AAAA"}}, {"type": "video_url", "video_url": {"url": "u"}},
+        ]},
+        {"role": "assistant", "content": [{"type": "brand_new"}], "reasoning_details": [{"a": 1}]},
+        {"role": "assistant", "content": None, "audio": {"id": "au"}},
+        {"role": "assistant", "content": None, "refusal": "no"},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "c", "type": "custom", "custom": {"name": "run", "input": "x"}},
+            {"id": "d", "type": "function", "function": {"name": "f", "arguments": "{}", "strange": 1},
+             "extra_content": {"google": {"thought_signature": "s"}}},
+            {"id": "e", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"b": 1}},
+        ]},
+        {"role": "tool", "tool_call_id": "c", "content": [
+            {"type": "text", "text": "1"}, {"type": "text", "text": "2"}]},
+        {"role": "tool", "tool_call_id": "d", "content": [{"type": "image_url", "image_url": {"url": "u", "x": 1}}]},
+        {"role": "user", "content": [{"type": "text", "text": "t", "strange": True}], "weight": 0},
+    ],
+    "tools": [{"type": "custom", "custom": {"name": "run", "format": {"type": "text"}}},
+              {"type": "function", "function": {"name": "f", "examples": []}},
+              {"type": "function", "function": {"name": "g"}, "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+    "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [
+        {"type": "custom", "custom": {"name": "run"}}, {"type": "function", "function": {"name": "f"}}]}},
+    "reasoning": {"max_tokens": 5, "exclude": True, "enabled": True}, "response_format": {"type": "json_object"},
+    "store": True, "metadata": {"a": "b"}, "top_k": 3, "n": 1, "user": "u", "safety_identifier": "s", "top_logprobs": 0,
+    "service_tier": "strange", "web_search_options": {}, "modalities": ["text", "audio"], "logit_bias": {"5": 1},
+    "audio": {"voice": "v", "format": "wav"}, "prediction": {"type": "content", "content": "x"},
+    "stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False},
+}
+
+
+def test_so_is_the_round_trip_of_the_seldom() -> None:
+    """Custom tools, spoken answers, files by id, marks of both kinds, and the unknown at any depth."""
+    losses = Losses("openai", openai.LOSSES)
+    written = openai.write_request(openai.read_request(msgspec.json.encode(DEEP), "auto"), "gpt-x", losses)
+    wanted = msgspec.json.decode(msgspec.json.encode(DEEP))
+    del wanted["tools"][1]["function"]["examples"]          # an empty list says nothing
+
+    assert msgspec.json.decode(written) == wanted
+    assert losses.kept == {}
+
+
+def test_documented_equivalents() -> None:
+    """Two names for one thing come out under the one that more servers know; defaults and nulls come out as nothing."""
+    body = {
+        "messages": [
+            {"role": "assistant", "content": "", "reasoning": "hm", "annotations": [], "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+            {"role": "function", "name": "f", "content": "r"},
+            {"role": "user", "content": [{"type": "text", "text": "t"}]},
+        ],
+        "functions": [{"name": "f"}], "function_call": "auto", "stop": "x", "max_completion_tokens": 4, "store": False,
+        "safety_identifier": "s", "response_format": {"type": "text"}, "reasoning": {"effort": "low"},
+        "logprobs": True, "stream": False, "temperature": None,
+    }
+    conversation = openai.read_request(msgspec.json.encode(body), "auto")
+
+    assert msgspec.json.decode(openai.write_request(conversation, "llama", Losses("openai", openai.LOSSES))) == {
+        "model": "llama", "messages": [
+            {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "f", "content": "r", "name": "f"},
+            {"role": "user", "content": "t"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto", "stop": ["x"],
+        "max_tokens": 4, "user": "s", "reasoning_effort": "low", "logprobs": True,
+    }
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([
         "role", "content", "type", "text", "image_url", "url", "tool_calls", "function", "name", "id", "arguments",
-        "file", "input_audio", "data", "format", "user", "assistant", "tool",
+        "file", "input_audio", "data", "format", "user", "assistant", "tool", "allowed_tools", "tools", "mode",
+        "custom", "extra_content", "cache_control", "prompt_cache_breakpoint", "ttl", "audio", "json_schema", "schema",
     ]), inner, max_size=4),
     max_leaves=8,
 )
@@ -209,4 +343,13 @@ def test_nothing_but_bad_request(raw: bytes, body: dict[str, Any], message: dict
     """No bytes and no JSON raise anything else."""
     for given_ in (raw, msgspec.json.encode({"messages": [message], **body}), b"[" * 5_000):
         with contextlib.suppress(BadRequest):
-            openai.read_request(given_, "auto")
+            conversation = openai.read_request(given_, "auto")
+            openai.write_request(conversation, "m", Losses("openai", openai.LOSSES))
+
+
+@pytest.mark.parametrize("depth", [900, 980, 990, 993, 994, 995, 996, 997, 998, 999, 1_000, 5_000])
+def test_depth(depth: int) -> None:
+    """As deep as a body can be read, its parts can be written again or are refused: nothing else is raised."""
+    raw = b'{"messages":[{"role":"user","content":"x","y":' + b"[" * depth + b"]" * depth + b"}]}"
+    with contextlib.suppress(BadRequest):
+        openai.write_request(openai.read_request(raw, "auto"), "m", Losses("openai", openai.LOSSES))

@@ -132,6 +132,60 @@ def test_what_else_has_a_place(event: Event, delta: dict[str, Any]) -> None:
     assert streamed([event])[0]["choices"][0]["delta"] == {"role": "assistant", **delta}
 
 
+def test_a_source_of_geminis() -> None:
+    """Its address lies one level deeper."""
+    delta = streamed([Cited("gemini", {"web": {"uri": "http://a", "title": "A"}})])[0]["choices"][0]["delta"]
+
+    assert delta["annotations"][0]["url_citation"]["url"] == "http://a"
+
+
+def test_the_seal_of_a_call_goes_to_the_caller() -> None:
+    """Where Google's compatible server has it, so that it comes back with the history and is read again."""
+    events: list[Event] = [Called(0, "t", "f", "s"), Argued(0, "{}"), Ended(Finish.TOOLS)]
+    whole = openai.write_whole(asked(), events)
+    call = orjson.loads(whole)["choices"][0]["message"]["tool_calls"][0]
+
+    assert streamed(events)[0]["choices"][0]["delta"]["tool_calls"][0]["extra_content"] == call["extra_content"]
+    assert call["extra_content"] == {"google": {"thought_signature": "s"}}
+    assert openai.read_whole(whole)[1] == Called(0, "t", "f", "s")
+
+
+@pytest.mark.parametrize(("events", "finish"), [
+    ([Refused("no"), Ended(Finish.REFUSAL)], "stop"), ([Said("no"), Ended(Finish.REFUSAL)], "content_filter"),
+    ([Refused("no", 1), Ended(Finish.REFUSAL)], "content_filter"),
+])
+def test_how_a_refusal_ends(events: list[Event], finish: str) -> None:
+    """In words it is an answer; without them a system cut it, and a plain "stop" would hide that."""
+    first = [chunk["choices"][0] for chunk in streamed(events, usage=False) if chunk["choices"][0]["index"] == 0]
+
+    assert first[-1]["finish_reason"] == finish
+    assert orjson.loads(openai.write_whole(asked(), events))["choices"][0]["finish_reason"] == finish
+
+
+def test_numbers_of_any_size() -> None:
+    """What a provider says of its tokens is passed on, however large."""
+    token = {"token": "x", "logprob": -1.0, "bytes": [10**30], "top_logprobs": []}
+    writer = openai.writer(asked())
+
+    assert str(10**30).encode() in writer.feed([Said("x", 0, (token,))])
+    assert str(10**30).encode() in openai.write_whole(asked(), [Said("x", 0, (token,))])
+
+
+def test_an_empty_answer_is_one() -> None:
+    """SDKs look at the first choice without asking whether there is one."""
+    body = ChatCompletion.model_validate_json(openai.write_whole(asked(), []), strict=True)
+
+    assert body.choices[0].message.content == ""
+
+
+def test_what_was_written_to_the_cache_is_said() -> None:
+    """It is a part of the prompt's tokens that costs more."""
+    used = orjson.loads(openai.write_whole(asked(), ANSWER))["usage"]
+
+    assert used["prompt_tokens_details"] == {"cached_tokens": 4, "cache_write_tokens": 3, "audio_tokens": 0}
+    assert openai.read_whole(openai.write_whole(asked(), ANSWER))[-1] == Used(Usage(9, 5, 4, 3, 2))
+
+
 @pytest.mark.parametrize("event", [Thought(signature="s"), Cited("anthropic", {"cited_text": "x"})])
 def test_what_has_none_is_left_out(event: Event) -> None:
     """A seal and a source without an address say nothing here."""

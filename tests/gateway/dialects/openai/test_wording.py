@@ -1,9 +1,11 @@
 """Wording a chat completion request for an upstream, from what other dialects can say."""
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from pydantic import TypeAdapter
 
 from gateway.dialects import openai
 from gateway.dialects.neutral import (
@@ -16,6 +18,7 @@ from gateway.dialects.neutral import (
     Output,
     Part,
     Reasoning,
+    Refusal,
     Result,
     Text,
     Thinking,
@@ -83,6 +86,80 @@ def test_results_become_messages_of_their_own() -> None:
     assert lost == ["result.error", "result.media"]
 
 
+def test_nothing_stands_between_results() -> None:
+    """What tools show waits for the last of them, and for the user's words if they come next."""
+    picture = Media("image", "image/png", "AAAA")
+    calls = Turn("assistant", (Call("a", "f", "{}"), Call("b", "f", "{}")))
+    results = Turn("user", (Result("a", (picture,)),)), Turn("user", (Result("b", (Text("x"),)),))
+
+    assert [m["role"] for m in messages(USER, calls, *results)] == ["user", "assistant", "tool", "tool", "user"]
+    assert [m["role"] for m in messages(calls, *results, USER)] == ["assistant", "tool", "tool", "user"]
+    assert [m["role"] for m in messages(calls, *results, calls)][-2:] == ["user", "assistant"]
+    assert [m["role"] for m in messages(calls, *results, Turn("system", (Text("s"),)))][-2:] == ["user", "system"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "content"),
+    [
+        (Turn("system", (Text("a"), Text("b"))), "a\nb"),
+        (Turn("assistant", (Text("The lake", citations=({"a": 1},)), Text(" is cold."))), "The lake is cold."),
+        (Turn("user", ()), ""), (Turn("assistant", (Thinking("anthropic", "hm"),)), ""),
+        (Turn("user", (Media("file", "text/plain", "SGk=", name="a.txt"),)), [{"type": "text", "text": "a.txt:\nHi"}]),
+        (Turn("user", (Media("file", "text/plain", "SGk="),)), [{"type": "text", "text": "Hi"}]),
+        (Turn("user", (Media("file", "text/plain", "/w=="),)), [{"type": "file", "file": {
+            "filename": "document.pdf", "file_data": "data:text/plain;base64,/w=="}}]),
+        (Turn("user", (Media("audio", "audio/x-wav", "AA=="),)),
+         [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]),
+    ],
+)
+def test_contents(turn: Turn, content: object) -> None:
+    """A text where texts can be one: half the servers read no list (DeepSeek, Groq's system messages)."""
+    assert messages(turn)[0]["content"] == content
+
+
+def test_developer_is_a_word_of_openais() -> None:
+    """Other servers' templates know system."""
+    assert messages(Turn("system", (Text("s"),), developer=True))[0]["role"] == "system"
+
+
+@pytest.mark.parametrize("model", ["anthropic/claude-sonnet-4.6", "google/gemini-3-flash"])
+def test_marks_for_the_cache_where_they_are_read(model: str) -> None:
+    """OpenRouter passes them on, and the seals of calls; OpenAI itself refuses a field that it does not know."""
+    conversation = Conversation(
+        (Turn("user", (Text("a", "5m"), Text("b", "1h"))), Turn("assistant", (Call("c", "f", "{}", "seal"),))),
+        tools=(Tool("f", cache="5m"),),
+    )
+    body, lost = written(conversation, model)
+
+    assert lost == []
+    assert body["messages"][0]["content"] == [
+        {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": "b", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+    ]
+    assert body["messages"][1]["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "seal"}}
+    assert body["tools"][0]["cache_control"] == {"type": "ephemeral"}
+    assert written(conversation)[1] == ["cache", "signature"]
+
+
+def test_no_word_of_a_choice_without_tools() -> None:
+    """OpenAI refuses it, and Codex always has one; but who must call a tool that is not there should hear it."""
+    body, _ = written(Conversation((USER,), parallel=True, choice=Choice("auto")))
+
+    assert {"tool_choice", "parallel_tool_calls"} & set(body) == set()
+    assert written(Conversation((USER,), choice=Choice("any")))[0]["tool_choice"] == "required"
+
+
+def test_json_is_asked_for_in_words_too() -> None:
+    """OpenAI refuses the form where nobody says so; who has said it is left alone."""
+    form = Output("json")
+
+    assert written(Conversation((USER,), output=form))[0]["messages"][0] == {
+        "role": "system", "content": "Answer with one JSON object."}
+    assert written(Conversation((Turn("system", (Text("Be brief."),)), USER), output=form))[0]["messages"][0] == {
+        "role": "system", "content": "Be brief.\n\nAnswer with one JSON object."}
+    assert len(written(Conversation((Turn("user", (Text("as json"),)),), output=form))[0]["messages"]) == 1
+
+
 def test_thinking_of_others_is_left_out() -> None:
     """It is sealed for its provider, and its text are no words of the answer (complaint 18)."""
     turn = Turn("assistant", (Thinking("anthropic", "hm", "sealed"), Text("Hello"), Call("t", "look", "{}")))
@@ -130,6 +207,7 @@ def test_structured_answers() -> None:
 
 LOST: list[tuple[dict[str, Any], list[str]]] = [
     ({"top_k": 5}, ["top_k"]),
+    ({"metadata": {"a": "b"}}, ["metadata"]),
     ({"service_tier": "standard_only"}, ["service_tier"]),
     ({"reasoning": Reasoning("low", shown="auto")}, ["reasoning.shown"]),
     ({"tools": (Tool("x", cache="5m"),)}, ["cache"]),
@@ -173,3 +251,32 @@ def test_every_loss_is_in_the_table() -> None:
     """What the tests above lose or refuse has its line."""
     assert {"cache", "citations", "thinking", "top_k", "part.native", "tool.native", "media.url"} <= set(openai.LOSSES)
     assert set(openai.LOSSES.values()) == {"drop", "refuse"}
+
+
+def test_what_the_model_showed_is_refused() -> None:
+    """Its own words may refer to it, and here it can only speak."""
+    with pytest.raises(Inexpressible):
+        messages(Turn("assistant", (Media("image", "image/png", "AAAA"),)))
+
+
+REQUEST: dict[str, Any] = {
+    "turns": (
+        Turn("system", (Text("Be brief."),)),
+        Turn("user", (Text("a"), Media("image", "image/png", "AA=="), Media("file", "application/pdf", "AA=="))),
+        Turn("assistant", (Text("b"), Call("c", "f", "{}"))), Turn("user", (Result("c", (Text("r"),)),)),
+        Turn("assistant", (Refusal("no"),)), USER,
+    ),
+    "tools": (Tool("f", "F", {"type": "object"}, True),), "choice": Choice("any", names=("f",)), "parallel": False,
+    "output": Output("schema", {"type": "object"}, strict=True), "reasoning": Reasoning("low"), "max_output": 5,
+    "temperature": 0.5, "top_p": 0.5, "presence_penalty": 0.5, "frequency_penalty": 0.5, "seed": 1, "stop": ("x",),
+    "n": 2, "logprobs": 3, "user": "u", "verbosity": "low", "service_tier": "flex", "stream": True,
+}
+
+
+def test_the_sdk_would_send_it_too() -> None:
+    """A request with every field there is has the types of OpenAI's SDK, field by field, and none besides."""
+    body, lost = written(Conversation(**REQUEST), "gpt-5.4")
+    TypeAdapter(CompletionCreateParamsStreaming).validate_python(body)
+
+    assert lost == []
+    assert set(body) <= set(get_type_hints(CompletionCreateParamsStreaming))
