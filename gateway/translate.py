@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from gateway.dialects.door import Ending, Surface, Upstream
-from gateway.dialects.neutral import ANTHROPIC, Asked, Conversation, Ended, Event, Failed, Losses, Used
+from gateway.dialects.neutral import ANTHROPIC, Asked, Conversation, Ended, Event, Failed, Losses, Tool, Used
 from gateway.dialects.register import SURFACES, UPSTREAMS
 from gateway.errors import Inexpressible
 from gateway.pricing import Usage
@@ -63,7 +63,21 @@ class Translator:
             )
         upstream = UPSTREAMS[dialect]
         losses = Losses(dialect, upstream.LOSSES)
-        return upstream.write_request(self.conversation, name, losses), tuple(losses.kept)
+        conversation = _offering_what_there_is(self.conversation, dialect, losses)
+        return upstream.write_request(conversation, name, losses), tuple(losses.kept)
+
+
+def _offering_what_there_is(conversation: Conversation, dialect: str, losses: Losses) -> Conversation:
+    """Leave out the tools that another provider alone has, where the model still has functions to choose from.
+
+    Agents offer hosted tools beside their own whether or not they need them; one that offers nothing else, or forces
+    one, asked for it, and is refused when the request is worded.
+    """
+    there = tuple(tool for tool in conversation.tools if isinstance(tool, Tool) or tool.dialect == dialect)
+    if len(there) == len(conversation.tools) or not any(isinstance(tool, Tool) for tool in there):
+        return conversation
+    losses.note("tool.native")
+    return msgspec.structs.replace(conversation, tools=there)
 
 
 class Translation:

@@ -19,13 +19,19 @@ _CACHE_MARKS = 4
 Block = Mapping[str, object]
 
 
+# Fields that are known to those alone who ask for the beta.
+BETAS = {"context_management": "context-management-", "mcp_servers": "mcp-client-"}
+
+
 def check(arrived: Arrived) -> None:
     """Raise the refusal that the API gives, if it would refuse."""
     if arrived.size > LIMIT_BYTES:
         raise RefusalError(413)
     body = arrived.body
     _check_roles(body)
-    anthropic_shapes.check(body, counting=arrived.verb == "count")
+    betas = arrived.headers.get("anthropic-beta", "")
+    known = {name: value for name, value in body.items() if BETAS.get(name, "\0") not in betas}
+    anthropic_shapes.check(known, counting=arrived.verb == "count")
     newest = arrived.headers.get("anthropic-version") == _VERSIONS[-1]
     if "output_format" in body and _STRUCTURED_BETA not in arrived.headers.get("anthropic-beta", ""):
         raise wrong("output_format", "Extra inputs are not permitted")

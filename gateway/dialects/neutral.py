@@ -186,6 +186,10 @@ class Losses:
                 "Leave it out, or name a model whose upstream speaks your dialect.",
                 param=param or field,
             )
+        self.note(field)
+
+    def note(self, field: str) -> None:
+        """Keep a loss that matters to nobody."""
         self.kept[field] = None
 
 

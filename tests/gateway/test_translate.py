@@ -196,3 +196,14 @@ def test_thinking_of_another_model_does_not_go_to_anthropic() -> None:
     assert b"thriftgate." not in sent
     assert b"Hello" in sent
     assert "thinking" in lost
+
+
+def test_an_agents_own_tools_are_enough() -> None:
+    """A hosted tool that is offered among functions is left out and named: agents offer them on the off chance."""
+    body: dict[str, Any] = {
+        "model": "auto", "input": "hi", "tools": [{"type": "web_search"}, {"type": "function", "name": "look"}],
+    }
+    sent, lost = Translator(responses.decode(orjson.dumps(body), {}), "r1", 17).body_for("openai", "m")
+
+    assert [tool["function"]["name"] for tool in orjson.loads(sent)["tools"]] == ["look"]
+    assert "tool.native" in lost

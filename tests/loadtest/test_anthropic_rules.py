@@ -193,3 +193,12 @@ def test_a_request_may_be_too_large() -> None:
         anthropic_rules.check(Arrived({}, size=anthropic_rules.LIMIT_BYTES + 1))
 
     assert refused.value.status == 413
+
+
+def test_a_beta_knows_its_fields() -> None:
+    """A field of a beta is known to those who ask for the beta, and to nobody else."""
+    beta = {"anthropic-beta": "interleaved-thinking-2025-05-14,context-management-2025-06-27"}
+
+    assert fault(context_management={"edits": []}, headers=beta) == ""
+    assert fault(context_management={"edits": []}) == "context_management: Extra inputs are not permitted"
+    assert fault(mcp_servers=[], headers=beta) == "mcp_servers: Extra inputs are not permitted"

@@ -81,6 +81,8 @@ class _Blocks:
         self._index = 0
         self._open: str | None = None
         self._cited = False
+        self._spoken = False
+        self._seals: list[Thought] = []                 # of other models, behind text: for a call, if one comes
         self._unsigned: str | None = None               # the dialect of open thinking that has no signature yet
         self._calls: dict[int, _Waiting] = {}           # the first one is open
         self._later: list[Event] = []                   # what was said before a call was whole
@@ -163,6 +165,7 @@ class _Blocks:
     def _said(self, event: Said) -> Iterator[Words]:
         if not event.text:
             return
+        self._spoken = True
         if self._open != "text" or self._cited:         # a citation speaks of the whole block that it is in
             yield from self._begin({"type": "text", "text": ""})
         yield self._delta("text_delta", "text", event.text)
@@ -177,6 +180,12 @@ class _Blocks:
             return
         if event == Thought(dialect=event.dialect):
             return
+        if not own and self._spoken and not event.text and self._open != "thinking":
+            self._seals.append(event)       # Gemini seals its last words, too; clients take a last block for the answer
+            return
+        yield from self._sealed(event, own=own)
+
+    def _sealed(self, event: Thought, *, own: bool) -> Iterator[Words]:
         if event.redacted is not None:
             data = event.redacted if own else signed(event.dialect, event.redacted)
             yield from self._begin({"type": "redacted_thinking", "data": data})
@@ -195,6 +204,9 @@ class _Blocks:
 
     def _call(self, event: Called) -> Iterator[Words]:
         self._called = True
+        seals, self._seals = self._seals, []
+        for seal in seals:
+            yield from self._sealed(seal, own=False)
         waiting = _Waiting(event)
         if self._calls and event.index not in self._calls:
             self._calls[event.index] = waiting

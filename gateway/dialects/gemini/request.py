@@ -212,6 +212,8 @@ def _choice(value: dict[str, Any]) -> tuple[Choice | None, dict[str, Any]]:
 def _settings(value: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a Conversation's fields that stand in generationConfig, and the others by their paths."""
     config, rest = typed(_Generation, value, "generationConfig")
+    if rest.get("responseModalities") == ["TEXT"]:      # the default, which some frameworks spell out
+        del rest["responseModalities"]
     reasoning: Reasoning | None = None
     if config.thinking_config is not None:
         reasoning, more = read_thinking(config.thinking_config, "generationConfig.thinkingConfig")

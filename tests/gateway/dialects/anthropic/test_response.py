@@ -323,7 +323,6 @@ def test_thinking_of_other_models() -> None:
         {"type": "thinking", "thinking": "Hmm.", "signature": "thriftgate.gemini.a.b"},
         {"type": "thinking", "thinking": "So.", "signature": "thriftgate.openai."},
         {"type": "text", "text": "Hi"},
-        {"type": "redacted_thinking", "data": "thriftgate.gemini.R"},
     ]
 
 
@@ -488,3 +487,13 @@ def test_the_official_client_puts_a_stream_together() -> None:
         block.model_dump(exclude_none=True) for block in whole.content
     ]
     assert (message.stop_reason, message.usage.input_tokens, message.usage.output_tokens) == ("tool_use", 10, 50)
+
+
+def test_a_seal_behind_the_last_words() -> None:
+    """Gemini signs its last words; behind text a seal is written only before a call, which must have it."""
+    seal = Thought(redacted="c2VhbA==", dialect="gemini")
+    said = blocks(Said("Hello"), seal, Ended(Finish.STOP), asked=OPEN)
+    called = blocks(Said("Hello"), seal, Called(0, "t", "look"), Argued(0, "{}"), Ended(Finish.TOOLS), asked=OPEN)
+
+    assert [block["type"] for block in said] == ["text"]
+    assert [block["type"] for block in called] == ["text", "redacted_thinking", "tool_use"]

@@ -52,6 +52,9 @@ def read(**fields: Any) -> Conversation:
         ({"safetySettings": [], "cached_content": "x"},
          {"others": {"": "gemini", "safetySettings": [], "cachedContent": "x"}}),
         ({"generationConfig": None, "tools": None}, {}),
+        ({"generationConfig": {"responseModalities": ["TEXT"]}}, {}),
+        ({"generationConfig": {"responseModalities": ["AUDIO"]}},
+         {"others": {"": "gemini", "generationConfig.responseModalities": ["AUDIO"]}}),
     ],
 )
 def test_the_top_of_a_request(fields: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -86,8 +89,8 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"responseFormat": []}, {"others": {"": "gemini", "generationConfig.responseFormat": []}}),
     ({"thinkingConfig": {"thinkingBudget": 5, "x": 1}},
      {"reasoning": Reasoning(budget=5), "others": {"": "gemini", "generationConfig.thinkingConfig.x": 1}}),
-    ({"response_modalities": ["TEXT"], "speechConfig": {"a_b": 1}},
-     {"others": {"": "gemini", "generationConfig.responseModalities": ["TEXT"],
+    ({"response_modalities": ["TEXT", "IMAGE"], "speechConfig": {"a_b": 1}},
+     {"others": {"": "gemini", "generationConfig.responseModalities": ["TEXT", "IMAGE"],
                  "generationConfig.speechConfig": {"a_b": 1}}}),
 ]
 
