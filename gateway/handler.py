@@ -28,7 +28,7 @@ from gateway.pricing import cost_micros
 from gateway.receipt import Outcome, Receipt
 from gateway.relay import Way
 from gateway.router import Plan, Reason, Router, Target, Verdict
-from gateway.translate import Translator
+from gateway.translate import Translator, passes
 from gateway.upstream.pool import Answer, Model
 from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
 
@@ -64,6 +64,7 @@ class Handler:
     def at(self, surface: str, kind: str = "chat") -> Serve:
         """Return what serves requests in this dialect."""
         async def serve(http: web.Request) -> web.StreamResponse:
+            """Serve one request."""
             return await self(http, surface, kind)
 
         return serve
@@ -104,7 +105,7 @@ class Handler:
         caller, request = await self.admit(http, receipt, kind)
         verdict = await self.judge(caller, request, receipt)
         plan = self._with.router.plan(request, verdict)
-        if kind == "count_tokens" and self._with.models[plan.targets[0].model].pool.dialect != request.surface:
+        if kind == "count_tokens" and not passes(request, self._with.models[plan.targets[0].model].pool.dialect):
             return estimate(request, receipt)
         async with self._first_answer(plan, request, receipt) as (answer, way):
             receipt.first_byte = clock()

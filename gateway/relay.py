@@ -237,7 +237,7 @@ async def _pass_on(sent: _Sent) -> GatewayError | None:
             if through.wrote(chunk):
                 break            # a slow end of the upstream's is no reason to keep the client waiting
             if through.failed is not None:
-                return Refused("The upstream ended its answer with an error", 502, through.failed)
+                return _unfinished(through)
             chunk = await answer.next()
     except GatewayError as error:
         return error
@@ -250,7 +250,7 @@ async def _end(sent: _Sent, error: GatewayError | None) -> None:
     last = sent.through.close() if error is None or ending.complete else b""
     ending, _ = _book(sent.through, sent.receipt)        # the close may have had more to say
     if error is None and _is_readable(sent.answer) and not ending.complete and not ending.error:
-        error = StreamBroken("The upstream ended the stream without finishing its answer.")
+        error = _unfinished(sent.through)
     if error is not None and not ending.complete:
         await _end_broken(sent, error)
         return
@@ -258,6 +258,13 @@ async def _end(sent: _Sent, error: GatewayError | None) -> None:
     await sent.response.write_eof(last)
     sent.receipt.sent_bytes += len(last)
     await sent.answer.finish(LINGER_S)
+
+
+def _unfinished(through: Through) -> GatewayError:
+    """Return the error for an answer that its upstream ended before it was complete, in its words if it had any."""
+    if through.failed is None:
+        return StreamBroken("The upstream ended the stream without finishing its answer.")
+    return Refused("The upstream ended its answer with an error", 502, through.failed)
 
 
 def _hang_up(http: web.Request) -> None:

@@ -4,6 +4,7 @@ The request is read into the neutral conversation once, whatever the number of t
 and the events the caller's bytes, chunk by chunk.
 """
 
+import re
 from functools import cached_property
 
 import msgspec
@@ -17,7 +18,16 @@ from gateway.sse import Parser
 from gateway.wire import ChatRequest
 
 # How a surface marks thinking that another dialect's provider sealed, where its own provider would refuse it.
-FOREIGN_SEALS = {ANTHROPIC: b'"thriftgate.'}
+# A quote behind a backslash is one in somebody's words.
+FOREIGN_SEALS = {ANTHROPIC: (b'"thriftgate.', re.compile(rb'(?<!\\)"thriftgate\.'))}
+
+
+def passes(request: ChatRequest, dialect: str) -> bool:
+    """Say whether the bytes pass as they came: the caller's dialect, and a history that its provider would take."""
+    if dialect != request.surface or dialect not in FOREIGN_SEALS:
+        return dialect == request.surface
+    mark, exact = FOREIGN_SEALS[dialect]
+    return mark not in request.raw or exact.search(request.raw) is None      # the first is quick, and mostly enough
 
 
 class Translator:
@@ -39,12 +49,6 @@ class Translator:
         return msgspec.structs.replace(read, stream=self.request.stream)      # which Gemini has in the path
 
     @property
-    def _holds_foreign_seals(self) -> bool:
-        """Whether the history has thinking of other models, which its own dialect's provider would refuse."""
-        mark = FOREIGN_SEALS.get(self.request.surface)
-        return mark is not None and mark in self.request.raw
-
-    @property
     def asked(self) -> Asked:
         """What the answer's wording needs to know of the request."""
         return Asked(self._answer_id, self.request.model, self._created, self.conversation)
@@ -54,7 +58,7 @@ class Translator:
 
         Raises Inexpressible where `dialect` lacks what is asked for.
         """
-        if dialect == self.request.surface and not self._holds_foreign_seals:
+        if passes(self.request, dialect):
             return self.request.body_for(name), ()
         if self.request.kind != "chat":
             raise Inexpressible(

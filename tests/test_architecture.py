@@ -32,6 +32,7 @@ LEVELS = [
     *({f"dialects.{name}.{room}" for name in DIALECTS for room in rooms} & THERE for rooms in DIALECT_ROOMS),
     {f"dialects.{name}" for name in DIALECTS},
     {"dialects.register"},
+    {"dialects.table"},
     {"explain", "classify", "upstream.deadline", "ledger", "translate"},
     {"upstream.pool"},
     {"relay"},

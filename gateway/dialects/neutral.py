@@ -8,6 +8,7 @@ Rule: a field is here when two dialects can say it. What only one can say stays 
 names it, or left out and logged. Nothing is left out in silence.
 """
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -164,6 +165,10 @@ class Conversation(Value, frozen=True):
     others: Mapping[str, Any] = {}          # fields that only the caller's dialect has, by its names for them
 
 
+MOST_KEPT = 40              # losses that a header can name
+_name = re.compile("[ -~]{1,80}")
+
+
 class Losses:
     """What becomes of the fields that another dialect cannot express; `dialect` is the one that is written.
 
@@ -189,8 +194,9 @@ class Losses:
         self.note(field)
 
     def note(self, field: str) -> None:
-        """Keep a loss that matters to nobody."""
-        self.kept[field] = None
+        """Keep a loss that matters to nobody. A caller's own name for a field may be unfit for a header."""
+        fit = _name.fullmatch(field) is not None and len(self.kept) < MOST_KEPT
+        self.kept[field if fit or field in self.kept else "others"] = None
 
 
 # ---- an answer, as events; a whole answer is all of them at once

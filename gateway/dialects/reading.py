@@ -1,12 +1,26 @@
-"""Typed reading of a request, with the field at fault named, for the dialects whose fields have one spelling."""
+"""Typed reading of a request, with the field at fault named, for the dialects whose fields have one spelling.
 
-from typing import Any, TypeVar
+And what no dialect has for itself: the pages that a provider's object cites.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway.errors import BadRequest
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+DEPTH = 5       # how deep inside a provider's object a page's address may lie; Gemini's lies deepest
+
+
+class Page(NamedTuple):
+    """A page that a provider cites, and its words for it."""
+
+    address: str
+    title: str | None
+    said: dict[str, Any]
 
 
 def decoded(raw: bytes) -> dict[str, Any]:
@@ -46,6 +60,17 @@ def data_url(url: str) -> tuple[str | None, str | None]:
     """Return type and base64 data of a data URL, nothing of another."""
     head, comma, data = url.partition(";base64,")
     return (head.removeprefix("data:") or None, data) if comma and head.startswith("data:") else (None, None)
+
+
+def pages(value: Any, depth: int = DEPTH) -> Iterator[Page]:
+    """Yield the pages that a citation of any provider's names."""
+    address = (value.get("url") or value.get("uri")) if isinstance(value, dict) else None
+    if isinstance(address, str):
+        title = value.get("title")
+        yield Page(address, title if isinstance(title, str) else None, value)
+    elif isinstance(value, dict | list) and depth:
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from pages(inner, depth - 1)
 
 
 def lifetime(mark: dict[str, Any] | None) -> str | None:

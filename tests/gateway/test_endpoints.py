@@ -1,7 +1,7 @@
 """Everything but the path, over a real socket."""
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -33,16 +33,19 @@ class Running:
         self.receipts = receipts
         self.client = TestClient(TestServer(gateway.application))
 
-    async def get(self, path: str, key: str | None = None) -> tuple[int, Any]:
-        """Get a path; its status and JSON."""
-        return await self._json("GET", path, key, None)
+    async def get(self, path: str, key: str | None = None, **headers: str) -> tuple[int, Any]:
+        """Get a path; its status and JSON. Headers' names have their dashes as underscores."""
+        return await self._json("GET", path, key, None, headers)
 
     async def post(self, path: str, body: object, key: str | None = None) -> tuple[int, Any]:
         """Post JSON, or bytes as they are; its status and JSON."""
         return await self._json("POST", path, key, body if isinstance(body, bytes) else orjson.dumps(body))
 
-    async def _json(self, method: str, path: str, key: str | None, data: bytes | None) -> tuple[int, Any]:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async def _json(
+        self, method: str, path: str, key: str | None, data: bytes | None, more: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        headers = {name.replace("_", "-"): value for name, value in (more or {}).items()}
+        headers |= {"Authorization": f"Bearer {key}"} if key else {}
         async with self.client.request(method, path, data=data, headers=headers) as response:
             assert response.content_type == "application/json"
             return response.status, orjson.loads(await response.read())
@@ -96,6 +99,47 @@ class TestModels:
         status, body = await (await start(LOCKED)).get("/v1/models", key)
 
         assert (200, names) == (status, [model["id"] for model in body["data"]])
+
+    async def test_as_anthropic_lists_them(self, start: Starts) -> None:
+        """A header that only its SDK sends says who asks; there is one page, which says its first and last."""
+        body = {
+            "data": [
+                {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+                for name in ("auto", "small")
+            ],
+            "has_more": False, "first_id": "auto", "last_id": "small",
+        }
+
+        assert (200, body) == await (await start(LOCKED)).get("/v1/models", "tg-app", anthropic_version="2023-06-01")
+
+    async def test_as_gemini_lists_them(self, start: Starts) -> None:
+        """The path says who asks, whatever the headers say."""
+        methods = ["generateContent", "streamGenerateContent"]
+        listed = [
+            {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods}
+            for name in ("auto", "small")
+        ]
+        told = await (await start(LOCKED)).get("/v1beta/models", "tg-app", anthropic_version="2023-06-01")
+
+        assert told == (200, {"models": listed})
+
+    @pytest.mark.parametrize(
+        ("path", "header", "empty"),
+        [
+            ("/v1/models", {}, {"object": "list", "data": []}),
+            ("/v1/models", {"anthropic_version": "1"},
+             {"data": [], "has_more": False, "first_id": None, "last_id": None}),
+            ("/v1beta/models", {}, {"models": []}),
+        ],
+        ids=["openai", "anthropic", "gemini"],
+    )
+    async def test_a_key_for_nothing(
+        self, start: Starts, path: str, header: dict[str, str], empty: dict[str, Any]
+    ) -> None:
+        """An empty list is a list in every dialect."""
+        running = await start(OPEN + "keys: {none: {secret: tg-none, models: []}}\n")
+
+        assert (200, empty) == await running.get(path, "tg-none", **header)
 
     async def test_without_a_key(self, start: Starts) -> None:
         """401 in OpenAI's form where keys are configured."""

@@ -1,18 +1,20 @@
 """The parts of the path that can be shown by themselves. (The path itself: tests/path.)"""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
+import msgspec
 import orjson
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, make_mocked_request
 
 from gateway import handler
 from gateway.auth import Keyring
 from gateway.classify import Classify
 from gateway.config import ClassifierConfig, ServerConfig
-from gateway.errors import GatewayError, Refused, TimedOut, TooLarge, Unavailable, Unreachable
+from gateway.errors import BadRequest, GatewayError, Refused, TimedOut, TooLarge, Unavailable, Unreachable
 from gateway.handler import Collaborators, Handler
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
@@ -163,6 +165,93 @@ class TestReading:
 
         assert response.status == 413
         assert said == "The body is larger than 10 bytes. Send less, or raise `server.max_body_bytes`."
+
+
+HELLO = [{"role": "user", "content": "hi"}]
+SENT: dict[str, tuple[str, str, object]] = {      # surface, kind, body
+    "chat completions": ("openai", "chat", {"model": "m", "messages": HELLO}),
+    "responses": ("responses", "chat", {"model": "m", "input": "hi"}),
+    "messages": ("anthropic", "chat", {"model": "m", "max_tokens": 5, "messages": HELLO}),
+    "a count": ("anthropic", "count_tokens", {"model": "m", "messages": HELLO}),
+    "embeddings": ("openai", "embeddings", {"model": "m", "input": "hi"}),
+    "completions": ("openai", "completions", {"model": "m", "prompt": "hi"}),
+}
+
+
+class TestDecoding:
+    """Each surface has its reader."""
+
+    @pytest.mark.parametrize(("surface", "kind", "body"), SENT.values(), ids=SENT)
+    def test_by_surface(self, surface: str, kind: str, body: object) -> None:
+        """The request knows which dialect it came in and what it asks for; headers reach it."""
+        http = make_mocked_request("POST", "/", {"x-thriftgate-session": "s-1"})
+        request = handler.decode(orjson.dumps(body), http, surface, kind)
+
+        assert (request.surface, request.kind, request.model, request.session) == (surface, kind, "m", "s-1")
+
+    @pytest.mark.parametrize(
+        ("action", "query", "stream"),
+        [("generateContent", "", False), ("generateContent", "?alt=x", False),
+         ("streamGenerateContent", "?alt=sse", True)],
+    )
+    def test_gemini_has_it_in_the_address(self, action: str, query: str, *, stream: bool) -> None:
+        """The model and whether it streams stand in the path."""
+        body = b'{"contents":[{"parts":[{"text":"hi"}]}]}'
+        request = handler.decode(body, self.at(action, query), "gemini", "chat")
+
+        assert (request.surface, request.model, request.stream) == ("gemini", "org/m", stream)
+
+    @pytest.mark.parametrize("query", ["", "?alt=json"])
+    def test_a_stream_that_is_none_of_events(self, query: str) -> None:
+        """Refused before the body is looked at, with what to add."""
+        with pytest.raises(BadRequest, match="alt=sse") as caught:
+            handler.decode(b"", self.at("streamGenerateContent", query), "gemini", "chat")
+
+        assert caught.value.param == "alt"
+
+    @staticmethod
+    def at(action: str, query: str) -> web.Request:
+        """A request to Gemini's address."""
+        match: Any = {"model": "org/m", "action": action}
+        return make_mocked_request("POST", f"/v1beta/models/org/m:{action}{query}", match_info=match)
+
+
+@pytest.mark.parametrize(("text_bytes", "tokens"), [(4_000, 1_000), (3, 1), (0, 1)])
+def test_an_estimate(text_bytes: int, tokens: int) -> None:
+    """Four bytes a token, never none; it says that it is one, and is booked as an answer."""
+    receipt = stamped()
+    request = handler.decode(orjson.dumps(SENT["a count"][2]), make_mocked_request("POST", "/"), "anthropic", "chat")
+    response = handler.estimate(msgspec.structs.replace(request, text_bytes=text_bytes), receipt)
+    body = response.body
+    assert isinstance(body, bytes)
+
+    assert (response.status, orjson.loads(body)) == (200, {"input_tokens": tokens})
+    assert response.headers["x-thriftgate-estimate"] == "length"
+    assert (receipt.outcome, receipt.status, receipt.sent_bytes) == ("ok", 200, len(body))
+
+
+@pytest.mark.parametrize(("surface", "names"), [
+    (None, {"error"}), ("responses", {"error"}), ("anthropic", {"type", "error", "request_id"}), ("gemini", {"error"}),
+])
+def test_an_error_is_worded_by_its_surface(surface: str | None, names: set[str]) -> None:
+    """In OpenAI's form where nobody knows better."""
+    receipt = stamped()
+    receipt.surface = surface
+    body = handler.error_response(BadRequest("no", param="model"), receipt).body
+    assert isinstance(body, bytes)
+
+    assert set(orjson.loads(body)) == names
+    assert (orjson.loads(body)["error"].get("status") == "INVALID_ARGUMENT") is (surface == "gemini")
+
+
+def test_what_was_lost_is_a_header() -> None:
+    """One header for all of it, none where nothing was."""
+    receipt = stamped()
+    without = handler.response_headers(receipt)
+    receipt.lost = ("seed", "others.store")
+
+    assert "x-thriftgate-lost" not in without
+    assert handler.response_headers(receipt)["x-thriftgate-lost"] == "seed, others.store"
 
 
 async def test_the_repr() -> None:

@@ -14,7 +14,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway import relay
 from gateway.dialects import anthropic, openai
 from gateway.dialects.door import Ending
-from gateway.errors import StreamBroken, TimedOut
+from gateway.dialects.neutral import Asked, Conversation
+from gateway.errors import Refused, StreamBroken, TimedOut
 from gateway.pricing import Usage
 from gateway.receipt import Outcome, Receipt
 from gateway.relay import HEAD_BYTES, TAIL_BYTES, Straight, Way
@@ -270,3 +271,98 @@ class TestStraight:
 def test_which_headers_a_client_may_see(name: str, *, passed: bool) -> None:
     """What the answer says of itself and of limits; no cookies, servers or hop-by-hop fields."""
     assert ({name: "v"} if passed else {}) == relay.passed_headers({name: "v"})
+
+
+TRANSLATED = Way(anthropic, openai, Asked("r1", "auto", 17, Conversation(())))
+STARTED = b'event: message_start\ndata: {"type":"message_start",'
+
+
+class TestTranslated:
+    """From OpenAI's dialect to an Anthropic caller."""
+
+    async def test_a_stream(self) -> None:
+        """Worded anew chunk by chunk, under headers that are true of it, ended and booked as its upstream ended."""
+        answer = Scripted(WORD[:30], WORD[30:] + STOP, USED, DONE, headers={**SSE, "x-request-id": "up-1"})
+        received = await relayed(relay.relay_stream, answer, TRANSLATED)
+
+        assert (received.status, received.whole, received.headers["x-request-id"]) == (200, True, "up-1")
+        assert received.body.startswith(STARTED)
+        assert received.body.endswith(b'data: {"type":"message_stop"}\n\n')
+        assert "größe".encode() in received.body
+        assert (Outcome.OK, 200, "stop", Usage(12, 3), len(received.body)) == booked(received.receipt)
+
+    @pytest.mark.parametrize(
+        ("chunks", "then", "says"),
+        [
+            ((WORD, ERROR), None, b"overloaded"),
+            ((WORD + ERROR, DONE), None, b"overloaded"),
+            ((WORD, ERROR.rstrip()), None, b"overloaded"),
+            ((WORD,), None, b"without finishing its answer"),
+            ((WORD,), StreamBroken("It broke off."), b"It broke off."),
+            ((WORD,), TimedOut("Too slow."), b"Too slow."),
+        ],
+        ids=["error frame", "in one chunk", "cut error frame", "no finish", "broken", "late"],
+    )
+    async def test_a_stream_that_breaks(self, chunks: tuple[bytes, ...], then: Exception | None, says: bytes) -> None:
+        """What came, then one error event in the caller's dialect, and no end; the upstream's words are not booked."""
+        received = await relayed(relay.relay_stream, Scripted(*chunks, then=then), TRANSLATED)
+        *_, last = received.body.removesuffix(b"\n\n").split(b"\n\n")
+
+        assert (received.status, received.whole, "größe".encode() in received.body) == (200, False, True)
+        assert last.startswith(b'event: error\ndata: {"type":"error",')
+        assert says in last
+        assert b"message_stop" not in received.body
+        assert (received.receipt.outcome, received.receipt.finish) == (Outcome.BROKEN, None)
+        assert "overloaded" not in str(received.receipt.error)
+
+    async def test_what_breaks_after_its_end_breaks_nothing(self) -> None:
+        """The answer was complete: the client has it whole."""
+        answer = Scripted(WORD + STOP, then=StreamBroken("It broke off."))
+        received = await relayed(relay.relay_stream, answer, TRANSLATED)
+
+        assert (received.whole, received.receipt.outcome, received.receipt.finish) == (True, Outcome.OK, "stop")
+        assert received.body.endswith(b'data: {"type":"message_stop"}\n\n')
+
+    async def test_a_whole_answer(self) -> None:
+        """Its body in the caller's dialect and its figures in the books."""
+        body = (
+            b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}],'
+            b'"usage":{"prompt_tokens":12,"completion_tokens":3}}'
+        )
+        received = await relayed(relay.relay_whole, Scripted(body, headers={"Content-Type": "x/y"}), TRANSLATED)
+        said = orjson.loads(received.body)
+
+        assert (received.headers["Content-Type"], said["type"], said["content"][0]["text"]) == (
+            "application/json", "message", "Hi"
+        )
+        assert (Outcome.OK, 200, "stop", Usage(12, 3), len(received.body)) == booked(received.receipt)
+
+    @pytest.mark.parametrize(
+        ("body", "says"), [(b'{"error":{"message":"`seed` is odd"}}', "`seed` is odd"), (b"<html>", "answered 422")]
+    )
+    async def test_a_refusal(self, body: bytes, says: str) -> None:
+        """The caller's fault keeps its status; the upstream's words, if it had any, in the caller's form."""
+        received = await relayed(relay.relay_whole, Scripted(body, status=422), TRANSLATED)
+        said = orjson.loads(received.body)
+
+        assert (received.status, said["type"], said["error"]["type"]) == (422, "error", "invalid_request_error")
+        assert says in said["error"]["message"]
+        assert (received.receipt.outcome, received.receipt.status) == (Outcome.REFUSED, 422)
+
+    @pytest.mark.parametrize(
+        ("through", "headers", "says"),
+        [
+            (relay.relay_whole, {}, "cannot be read"),
+            (relay.relay_stream, {}, "sent nothing"),
+            (relay.relay_stream, {"Content-Type": "text/html"}, "sent text/html"),
+            (relay.relay_stream, {**SSE, "Content-Encoding": "br"}, "sent text/event-stream"),
+        ],
+    )
+    async def test_what_cannot_be_read(self, through: Relays, headers: dict[str, str], says: str) -> None:
+        """An error before anything is sent, so that an honest status is possible."""
+        http: Any = None
+
+        with pytest.raises(Refused, match=says) as caught:
+            await through(http, Scripted(b"<html>", headers=headers), TRANSLATED, {}, Receipt("r-1", 0.0))
+
+        assert caught.value.status == 502

@@ -11,7 +11,7 @@ from gateway.dialects.register import SURFACES, UPSTREAMS
 from gateway.errors import BadRequest, Inexpressible
 from gateway.pricing import Usage
 from gateway.sse import Parser
-from gateway.translate import Translation, Translator
+from gateway.translate import Translation, Translator, passes
 from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
 
 SYSTEM, QUESTION = "Be brief.", "How far is it?"
@@ -196,6 +196,25 @@ def test_thinking_of_another_model_does_not_go_to_anthropic() -> None:
     assert b"thriftgate." not in sent
     assert b"Hello" in sent
     assert "thinking" in lost
+
+
+@pytest.mark.parametrize(
+    ("said", "dialect", "passing"),
+    [("hi", "anthropic", True), ("hi", "openai", False), ('"thriftgate.', "anthropic", True)],
+)
+def test_what_passes_as_it_came(said: str, dialect: str, *, passing: bool) -> None:
+    """The caller's own dialect; words that look like a seal of ours are escaped in JSON and are none."""
+    raw = orjson.dumps({"model": "auto", "max_tokens": 5, "messages": [{"role": "user", "content": said}]})
+
+    assert passes(messages.decode(raw, {}), dialect) is passing
+
+
+def test_a_foreign_seal_does_not_pass() -> None:
+    """Not to Anthropic, whatever is asked of it; other dialects' callers have no such mark."""
+    raw = b'{"model":"auto","messages":[{"role":"user","content":[{"type":"x","signature":"thriftgate.gemini."}]}]}'
+
+    assert not passes(messages.decode(raw, {}, "count_tokens"), "anthropic")
+    assert passes(chat.decode(raw, {}), "openai")
 
 
 def test_an_agents_own_tools_are_enough() -> None:

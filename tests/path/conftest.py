@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def chunk(data: bytes) -> bytes:
 class Script:
     """A provider that reads a request and then does exactly what it was told: bytes to send, events to wait for.
 
-    At the end it closes the connection, with a reset if `reset`. `asked` is set when a request has arrived whole.
+    At the end it closes the connection, with a reset if `reset`. `asked` is set when a request has arrived whole;
+    `head` and `body` are the last one's.
     """
 
     def __init__(self, steps: tuple[bytes | asyncio.Event, ...], *, reset: bool) -> None:
@@ -36,6 +38,8 @@ class Script:
         self._serving: set[asyncio.Task[None]] = set()
         self.asked = asyncio.Event()
         self.calls = 0
+        self.head = b""
+        self.body = b""
         self.base_url = ""
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,9 +63,9 @@ class Script:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(int(length.partition(b":")[2]))
+            self.head = await reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in self.head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            self.body = await reader.readexactly(int(length.partition(b":")[2]))
             self.calls += 1
             self.asked.set()
             for step in self._steps:
@@ -100,6 +104,14 @@ async def scripted(_nothing_left: None) -> AsyncIterator[Scripted]:
         server.close()
         await script.stop()
         await server.wait_closed()
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of a provider that nobody listens at."""
+    with socket.socket() as held:          # bound and not listening: nobody else can take it
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
 class Process:

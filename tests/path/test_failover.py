@@ -30,14 +30,6 @@ PATIENCE = "first_output_ms: 100"
 
 
 @pytest.fixture
-def refusing() -> Iterator[str]:
-    """The address of a provider that nobody listens at."""
-    with socket.socket() as held:          # bound and not listening: nobody else can take it
-        held.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
-
-
-@pytest.fixture
 def unreachable() -> Iterator[str]:
     """The address of a provider that never takes a connection: its queue is full."""
     with socket.socket() as full, socket.socket() as one, socket.socket() as two:

@@ -27,6 +27,7 @@ BEGINNINGS = {
     "iVBORw0KGgo": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp", "JVBERi": PDF,
 }
 OURS = "thriftgate."        # begins a signature that says whose thinking it is
+NOBODY = "nobody"           # whose thinking it is where a model that should have thought did not
 UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 
 Words = dict[str, Any]
@@ -277,7 +278,7 @@ class Wording:
 
     def _call(self, part: Call) -> Words | None:
         if part.signature:
-            self._losses.lose("thinking")
+            self._losses.lose("signature")
         return {
             "type": "tool_use", "id": fit(part.id), "name": part.name, "input": arguments_of(part.arguments),
             **write_mark(part.cache),

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from gateway.dialects.anthropic.fields import DIALECT
-from gateway.dialects.anthropic.parts import arguments_of, object_of, signed, to_json
+from gateway.dialects.anthropic.parts import NOBODY, arguments_of, object_of, signed, to_json
 from gateway.dialects.neutral import (
     Argued,
     Asked,
@@ -32,6 +32,7 @@ from gateway.dialects.neutral import (
     Thought,
     Used,
 )
+from gateway.dialects.reading import Page, pages
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
 
@@ -45,6 +46,8 @@ KINDS = {
     503: "overloaded_error", 504: "timeout_error", 529: "overloaded_error",
 }
 NOTHING = Usage(0, 0)
+# What tells the SDK's tool runner to send the history whole instead of a thread.
+THREADLESS = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 Words = dict[str, Any]
 
@@ -72,6 +75,8 @@ class _Blocks:
         self._asked = asked
         reasoning = asked.conversation.reasoning
         self._thinks = reasoning is not None and reasoning.budget not in (None, 0) and reasoning.shown != "none"
+        # A call without thinking is refused where it was asked for, should the history come to Anthropic
+        self._owed = reasoning is not None and (reasoning.budget or 0) > 0
         self._usage = NOTHING
         self._started = False
         self._called = False
@@ -186,6 +191,7 @@ class _Blocks:
         yield from self._sealed(event, own=own)
 
     def _sealed(self, event: Thought, *, own: bool) -> Iterator[Words]:
+        self._owed = False
         if event.redacted is not None:
             data = event.redacted if own else signed(event.dialect, event.redacted)
             yield from self._begin({"type": "redacted_thinking", "data": data})
@@ -205,7 +211,7 @@ class _Blocks:
     def _call(self, event: Called) -> Iterator[Words]:
         self._called = True
         seals, self._seals = self._seals, []
-        for seal in seals:
+        for seal in seals or [Thought(dialect=NOBODY)] * self._owed:
             yield from self._sealed(seal, own=False)
         waiting = _Waiting(event)
         if self._calls and event.index not in self._calls:
@@ -256,13 +262,12 @@ class _Blocks:
             yield from self.take(event)
 
     def _citation(self, event: Cited) -> Iterator[Words]:
-        citation = event.value if event.dialect == DIALECT else _page(event.value)
-        if citation is None:
-            return
-        if self._open != "text":
-            yield from self._begin({"type": "text", "text": ""})
-        self._cited = True
-        yield self._delta("citations_delta", "citation", citation)
+        own = event.dialect == DIALECT
+        for citation in [event.value] if own else [_page(page) for page in pages(event.value)]:
+            if self._open != "text":
+                yield from self._begin({"type": "text", "text": ""})
+            self._cited = True
+            yield self._delta("citations_delta", "citation", citation)
 
     def _shown(self, event: Shown) -> Iterator[Words]:
         part = event.part
@@ -357,7 +362,8 @@ def count_body(tokens: int) -> bytes:
 def error_body(error: GatewayError, request_id: str, attempts: Sequence[Mapping[str, Any]]) -> bytes:
     """Word an error; what Anthropic has no field for stands beside its words."""
     kind = KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    known = {"param": error.param, "code": error.code, "attempts": [dict(attempt) for attempt in attempts]}
+    known: Words = {"param": error.param, "code": error.code, "attempts": [dict(attempt) for attempt in attempts]}
+    known["details"] = THREADLESS if error.param == "thread" else None
     detail = {"type": kind, "message": error.message, **{name: value for name, value in known.items() if value}}
     return orjson.dumps({"type": "error", "error": detail, "request_id": request_id})
 
@@ -381,16 +387,11 @@ def _usage(usage: Usage) -> Words:
     return {**said, "output_tokens_details": {"thinking_tokens": usage.reasoning}} if usage.reasoning else said
 
 
-def _page(value: Mapping[str, Any]) -> Words | None:
+def _page(page: Page) -> Words:
     """Return a page that another dialect cites, as Anthropic names one."""
-    inner = value.get("url_citation")
-    said = inner if isinstance(inner, dict) else value
-    address, title = said.get("url"), said.get("title")
-    if not isinstance(address, str):
-        return None
     return {
-        "type": "web_search_result_location", "url": address, "title": title if isinstance(title, str) else None,
-        "cited_text": "", "encrypted_index": "",
+        "type": "web_search_result_location", "url": page.address, "title": page.title, "cited_text": "",
+        "encrypted_index": "",
     }
 
 

@@ -134,13 +134,13 @@ def _within_budget(asked: Asking, reasoning: Reasoning, most: int, losses: Losse
     else:
         budget = min(BUDGETS.get(reasoning.effort or "", BUDGETS["medium"]), most // 2)
     forced = asked.choice is not None and asked.choice.mode in FORCED
-    if budget < LEAST_BUDGET or forced or _unthought(asked.turns):
+    if budget < LEAST_BUDGET or forced or unthought(asked.turns):
         losses.lose("reasoning")
         return None
     return {"type": "enabled", "budget_tokens": budget}
 
 
-def _unthought(turns: Sequence[Turn]) -> bool:
+def unthought(turns: Sequence[Turn]) -> bool:
     """Say whether results of calls that were made without thinking are about to be answered."""
     if not turns or not any(isinstance(part, Result) for part in turns[-1].parts):
         return False

@@ -18,7 +18,15 @@ import msgspec
 from gateway.dialects.anthropic.fields import DIALECT, too_deep, write_mark
 from gateway.dialects.anthropic.parts import Wording, label
 from gateway.dialects.anthropic.schema import closable, closed
-from gateway.dialects.anthropic.thinking import DEFAULT_MAX_TOKENS, FORCED, Asking, Facts, facts, write_thinking
+from gateway.dialects.anthropic.thinking import (
+    DEFAULT_MAX_TOKENS,
+    FORCED,
+    Asking,
+    Facts,
+    facts,
+    unthought,
+    write_thinking,
+)
 from gateway.dialects.neutral import Choice, Conversation, Losses, Output, Reasoning, Result, Tool, Turn
 from gateway.errors import BadRequest
 
@@ -44,6 +52,7 @@ LOSSES: Mapping[str, str] = {
     "reasoning.effort": "drop",         # the nearest is taken
     "seed": "drop",
     "service_tier": "drop",             # a tier of another provider's
+    "signature": "drop",
     "stop": "refuse",                   # a sequence of white space alone
     "temperature": "drop",              # above 1; on models from 4.7 on, and beside thinking
     "thinking": "drop",
@@ -90,7 +99,7 @@ def _body(conversation: Conversation, model: str, losses: Losses) -> Words:
     body = {
         "model": model,
         **_messages(conversation, losses, own=own),
-        **(_own_settings(conversation) if own else _settings(conversation, takes, losses)),
+        **(_own_settings(conversation, losses) if own else _settings(conversation, takes, losses)),
         **_calling(conversation, losses, own=own),
         "tools": _tools(conversation, takes, losses, own=own),
         "stop_sequences": list(conversation.stop),
@@ -237,8 +246,11 @@ def _calling(conversation: Conversation, losses: Losses, *, own: bool) -> Words:
 # ---- settings
 
 
-def _own_settings(conversation: Conversation) -> Words:
-    """Return the settings of a request that came in this dialect, as they were."""
+def _own_settings(conversation: Conversation, losses: Losses) -> Words:
+    """Return the settings of a request that came in this dialect, as they were.
+
+    But for a budget of thinking while another model's calls are answered: Anthropic wants to have thought before them.
+    """
     asked = conversation.reasoning or Reasoning()
     thinking: Words = {}
     if asked.budget is not None:
@@ -247,6 +259,9 @@ def _own_settings(conversation: Conversation) -> Words:
         }
         if asked.shown is not None:
             thinking["display"] = OWN_SHOWN[asked.shown]
+    if thinking.get("type") == "enabled" and unthought(conversation.turns):
+        losses.lose("reasoning")
+        thinking = {"type": "disabled"}
     user = {} if conversation.user is None else {"user_id": conversation.user}
     tier = conversation.service_tier
     return {

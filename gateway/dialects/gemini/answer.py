@@ -41,7 +41,7 @@ from gateway.sse import Parser
 LAST_FRAMES: tuple[bytes, ...] = ()
 VERSIONS = ("v1", "v1alpha", "v1beta")
 MOST_TOKENS = 2**40
-ID_LENGTH = 40          # of an answer's id, inside those of its calls: OpenAI takes 64 characters for them
+ID_LENGTH = 31          # of an answer's id, inside those of its calls: OpenAI takes 40 characters for them
 UNFINISHED = ("", "FINISH_REASON_UNSPECIFIED")
 
 # A reason that is in neither table is a new one: it is taken for a good end.

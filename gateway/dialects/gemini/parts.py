@@ -35,6 +35,10 @@ BEGINNINGS = {
 USUAL = {"image": "image/jpeg", "audio": "audio/wav", "file": "application/pdf"}
 OF_GOOGLE = ("https://generativelanguage.googleapis.com/", "gs://", "files/")   # where only Gemini can read
 WEB = ("https://", "http://")
+# Google's word for the signature of a call that another model made; and as callers get it, in plain base64's alphabet,
+# which all of its SDKs decode and write back in their own.
+UNSIGNED = "skip_thought_signature_validator"
+FOREIGN = UNSIGNED.replace("_", "/")
 
 
 class _Part(msgspec.Struct, rename="camel"):
@@ -92,7 +96,8 @@ def read_part(value: Any, path: str) -> list[Part]:
     if read is None:
         return [Native(DIALECT, fields)]
     if isinstance(read, Call):
-        return [msgspec.structs.replace(read, signature=known.thought_signature)]
+        signature = None if known.thought_signature in (UNSIGNED, FOREIGN) else known.thought_signature
+        return [msgspec.structs.replace(read, signature=signature)]
     return [Thinking(DIALECT, signature=known.thought_signature), read] if known.thought_signature else [read]
 
 

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from gateway.dialects.gemini.fields import DIALECT
-from gateway.dialects.gemini.parts import arguments_of, object_of, write_media
+from gateway.dialects.gemini.parts import FOREIGN, arguments_of, object_of, write_media
 from gateway.dialects.neutral import (
     Argued,
     Asked,
@@ -30,6 +30,7 @@ from gateway.dialects.neutral import (
     Thought,
     Used,
 )
+from gateway.dialects.reading import pages
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
 
@@ -51,7 +52,7 @@ Words = dict[str, Any]
 class _Choice:
     """One answer that is being written."""
 
-    __slots__ = ("calls", "extra", "finish", "logprobs", "parts", "seal", "sources")
+    __slots__ = ("called", "calls", "extra", "finish", "logprobs", "parts", "seal", "sources")
 
     def __init__(self) -> None:
         # for the next frame
@@ -59,6 +60,7 @@ class _Choice:
         self.extra: Words = {}
         self.logprobs: list[Words] = []
         self.seal: str | None = None            # a signature for the part that comes
+        self.called = False                     # only an answer's first call needs a signature
         # until the end
         self.calls: dict[int, tuple[Called, list[str]]] = {}
         self.sources: list[Words] = []
@@ -85,12 +87,14 @@ class _Choice:
 
     def settle(self, *, all_of_them: bool = False) -> None:
         """Say the calls whose arguments are whole, in order."""
-        for index, (call, arguments) in list(self.calls.items()):
+        while self.calls:
+            index, (call, arguments) = next(iter(self.calls.items()))
             text = "".join(arguments)
             if not all_of_them and object_of(text) is None:
                 return
             del self.calls[index]
-            signature = {"thoughtSignature": call.signature} if call.signature else {}
+            sealed = call.signature or (None if self.called else FOREIGN)
+            signature, self.called = {"thoughtSignature": sealed} if sealed else {}, True
             self.add({"functionCall": {"id": call.id, "name": call.name, "args": arguments_of(text)}, **signature})
 
     def taken(self, index: int, finish: str | None) -> Words | None:
@@ -201,22 +205,15 @@ def _add(event: Event, choice: _Choice) -> None:
     if isinstance(event, Cited) and event.dialect == DIALECT:
         choice.extra |= event.value
     elif isinstance(event, Cited):
-        choice.sources += _source(event.value)
+        choice.sources += (
+            {"web": {"uri": page.address, **({"title": page.title} if page.title else {})}}
+            for page in pages(event.value)
+        )
     elif isinstance(event, Shown):
         part = event.part
         words = write_media(part) if isinstance(part, Media) else part.value if part.dialect == DIALECT else None
         if words is not None:
             choice.add(words)
-
-
-def _source(value: Mapping[str, Any]) -> list[Words]:
-    """Return a page that another dialect cites, as Google names one."""
-    inner = value.get("url_citation")
-    said = inner if isinstance(inner, dict) else value
-    address, title = said.get("url"), said.get("title")
-    if not isinstance(address, str):
-        return []
-    return [{"web": {"uri": address, **({"title": title} if isinstance(title, str) else {})}}]
 
 
 def writer(asked: Asked) -> Writer:

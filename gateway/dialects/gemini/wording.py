@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.gemini.fields import DIALECT, too_deep
-from gateway.dialects.gemini.parts import arguments_of, write_media, write_output
+from gateway.dialects.gemini.parts import UNSIGNED, arguments_of, write_media, write_output
 from gateway.dialects.gemini.thinking import Control, control, write_thinking
 from gateway.dialects.neutral import (
     Call,
@@ -29,6 +29,7 @@ from gateway.dialects.neutral import (
     Native,
     Output,
     Part,
+    Reasoning,
     Refusal,
     Result,
     Text,
@@ -53,22 +54,21 @@ LOSSES: Mapping[str, str] = {
     "reasoning.effort": "drop",         # the nearest level is taken
     "service_tier": "drop",             # a tier of another provider's
     "stop": "refuse",                   # more than five
-    "system.position": "drop",
     "thinking": "drop",
     "tool.native": "refuse",
     "tool.strict": "drop",
     "turn.name": "drop",
+    "turn.system": "drop",              # its place; its words are moved to the front
     "user": "drop",
     "verbosity": "drop",
     # by other dialects' names; what is not listed is dropped
     "others.audio": "refuse", "others.web_search_options": "refuse", "others.background": "refuse",
     "others.conversation": "refuse", "others.previous_response_id": "refuse", "others.prompt": "refuse",
-    "others.container": "refuse", "others.mcp_servers": "refuse",
+    "others.container": "refuse", "others.mcp_servers": "refuse", "others.thread": "refuse",
 }
 
 ANSWERS = {"functionResponse", "inlineData", "fileData"}     # what a tool's result is written as
 MOST_STOPS = 5
-UNSIGNED = "skip_thought_signature_validator"
 CHOICES = {"auto": "AUTO", "none": "NONE", "any": "ANY", "one": "ANY"}
 TIERS = {"auto": None, "default": "standard", "flex": "flex", "priority": "priority"}
 SETTINGS = {
@@ -170,9 +170,17 @@ def _settings(conversation: Conversation, model: str, losses: Losses) -> Words:
         config |= {"responseLogprobs": True, **({"logprobs": conversation.logprobs} if conversation.logprobs else {})}
     if conversation.output is not None:
         config |= _output(conversation.output, losses)
-    if conversation.reasoning is not None and (thinking := write_thinking(conversation.reasoning, model, losses)):
+    if (asked := _reasoning(conversation)) is not None and (thinking := write_thinking(asked, model, losses)):
         config["thinkingConfig"] = thinking
     return config
+
+
+def _reasoning(conversation: Conversation) -> Reasoning | None:
+    """Return how much is to be thought. Elsewhere, thinking that is asked for is shown unless the caller says no."""
+    asked, own = conversation.reasoning, conversation.others.get("") == DIALECT
+    if asked is None or own or asked.shown is not None or (asked.effort in (None, "none") and not asked.budget):
+        return asked
+    return msgspec.structs.replace(asked, shown="auto")
 
 
 def _output(output: Output, losses: Losses) -> Words:
@@ -215,7 +223,7 @@ class _Contents:
             if turn.role == "system":
                 system += parts
                 if contents and parts:
-                    self._losses.lose("system.position")
+                    self._losses.lose("turn.system")
             elif contents and parts and _belongs(role, parts, contents[-1]):
                 contents[-1]["parts"] += parts
             elif parts:
@@ -296,8 +304,10 @@ class _Contents:
         text: list[str] = []
         beside: list[Words] = []
         for one in part.parts:
+            if getattr(one, "cache", None):
+                self._losses.lose("cache")
             if isinstance(one, Text):
-                text.append(one.text)
+                text += [word["text"] for word in self._text(one)]
             elif isinstance(one, Media):
                 beside += self._media(one, named=self._newer)
             else:

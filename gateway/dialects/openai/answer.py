@@ -244,7 +244,9 @@ class _Reader:
             tokens = _objects(logprobs.get("content")) if isinstance(logprobs, dict) else []
             text = _content(delta.get("content"), "text")
             if text or tokens:
-                events.append(Said(text, index, tuple(tokens)))
+                events.append(Said(text, index, tuple(
+                    {**token, "top_logprobs": _objects(token.get("top_logprobs"))} for token in tokens
+                )))
             if refusal := _text(delta.get("refusal")):
                 of.refused = True
                 events.append(Refused(refusal, index))

@@ -1,6 +1,7 @@
 """The parts of a message and the calls in it, as a Chat Completions request has them."""
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from gateway.errors import BadRequest
 Words = dict[str, Any]
 Keep = Callable[[str, Any], None]           # takes what is not known, with the path to it
 S = TypeVar("S", bound=msgspec.Struct)
+MOST_ID = 40        # characters
 SOUNDS = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
 
@@ -44,6 +46,8 @@ class _File(msgspec.Struct):
 
 
 class Function(msgspec.Struct):
+    """A function that is called, with its arguments as JSON text."""
+
     name: str
     arguments: str = "{}"
 
@@ -126,6 +130,11 @@ def read_call(value: Any, at: str, keep: Keep) -> Call | Native:
     if signature is None:
         keep(f"{at}.extra_content", call.extra_content)
     return Call(call.id, function.name, function.arguments, signature)
+
+
+def fit(call: str) -> str:
+    """Return a call's id in the length that OpenAI takes; call and result get the same."""
+    return call if len(call) <= MOST_ID else f"call_{blake2b(call.encode(), digest_size=16).hexdigest()}"
 
 
 def signature_of(call: Words) -> str | None:

@@ -23,6 +23,7 @@ from gateway.dialects.neutral import (
     Used,
 )
 from gateway.dialects.openai.parts import sealed
+from gateway.dialects.reading import pages
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
 
@@ -113,18 +114,16 @@ def _delta(event: Event) -> tuple[int, Words] | None:
     return None if delta is None else (getattr(event, "choice", 0), delta)
 
 
-def _annotation(cited: Cited) -> Words | None:
-    """Return a source as OpenAI's annotation: as it came, or made of an address if it has one."""
-    if cited.dialect == DIALECT:
-        return cited.value
-    inner = (value for value in cited.value.values() if isinstance(value, dict))      # where Gemini's lie
-    sources = [cited.value, *inner]
-    source = next((source for source in sources if source.get("url") or source.get("uri")), {})
-    found, title = source.get("url") or source.get("uri"), source.get("title")
-    if not isinstance(found, str):
-        return None
-    place = {"start_index": 0, "end_index": 0, "url": found, "title": title if isinstance(title, str) else found}
-    return {"type": "url_citation", "url_citation": place}
+def _cited(event: Cited) -> Words | None:
+    """Return sources as OpenAI's annotations: as one came, or made of the pages that it names."""
+    if event.dialect == DIALECT:
+        return {"annotations": [event.value]}
+    places = (
+        {"start_index": 0, "end_index": 0, "url": page.address, "title": page.title or page.address}
+        for page in pages(event.value)
+    )
+    made = [{"type": "url_citation", "url_citation": place} for place in places]
+    return {"annotations": made} if made else None
 
 
 def _picture(shown: Shown) -> str | None:
@@ -147,7 +146,7 @@ DELTAS: dict[type, Callable[[Any], Words | None]] = {
     Called: _called,
     Argued: lambda event: {"tool_calls": [{"index": event.index, "function": {"arguments": event.text}}]},
     Refused: lambda event: {"refusal": event.text},
-    Cited: lambda event: None if (note := _annotation(event)) is None else {"annotations": [note]},
+    Cited: _cited,
     Shown: lambda event: None if (picture := _picture(event)) is None else {"content": picture},
 }
 

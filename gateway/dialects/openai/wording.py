@@ -7,7 +7,8 @@ read; one of this dialect comes out as it was.
   reasoning models, which refuse the older name.
 - Texts alone as one string: DeepSeek takes no list, Groq none from the system.
 - Tool results follow their calls at once, in text; what else tools show comes behind the last of them, as the user's.
-- No metadata: OpenAI refuses them unless answers are stored.
+- No metadata: OpenAI refuses them unless answers are stored. No name of a user's that is longer than it takes, and ids
+  of calls cut to its length.
 - A stream always has its usage; whether the caller sees it is the surface's business.
 """
 
@@ -36,7 +37,7 @@ from gateway.dialects.neutral import (
     Tool,
     Turn,
 )
-from gateway.dialects.openai.parts import SOUNDS, Words, sealed
+from gateway.dialects.openai.parts import SOUNDS, Words, fit, sealed
 from gateway.dialects.openai.thinking import reasons, write_reasoning
 from gateway.dialects.reading import too_deep
 
@@ -56,24 +57,26 @@ LOSSES: Mapping[str, str] = {
     "signature": "drop",
     "thinking": "drop",             # sealed by its provider; the text alone would be words the model did not say
     "top_k": "drop",
+    "user": "drop",                 # longer than OpenAI takes
     "media.assistant": "refuse",    # what the model showed: here it can only speak
     "media.audio": "refuse",        # by address, or of a type that is neither wav nor mp3
     "media.file_id": "refuse",
     "media.url": "refuse",          # of a document: only images have addresses
     "part.native": "refuse",
     "tool.native": "refuse",
-    "others": "drop",
+    "others": "drop",               # each under its own name
 }
 # Of others' fields those without which the answer would not be what was asked for.
 MATTERS = frozenset({
-    "mcp_servers", "container", "cachedContent", "background", "conversation", "previous_response_id", "prompt",
-    "generationConfig.responseModalities", "generationConfig.speechConfig",
+    "mcp_servers", "container", "thread", "cachedContent", "background", "conversation", "previous_response_id",
+    "prompt", "generationConfig.responseModalities", "generationConfig.speechConfig",
 })
 MODES = {"auto": "auto", "none": "none", "any": "required"}
 FORMATS = {**{kind: form for form, kind in SOUNDS.items()}, "audio/x-wav": "wav", "audio/mp3": "mp3"}
 TIERS = frozenset({"auto", "default", "flex", "priority", "scale", "fast"})
 MARKED = re.compile("~?(?:anthropic|google)/")          # OpenRouter's models that take marks for the cache
 SAYS_JSON = "Answer with one JSON object."              # OpenAI refuses the form where no message has the word
+MOST_USER = 64                                          # characters that OpenAI takes
 FOLLOWS = "(What it shows follows in the next message.)"
 _step = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
@@ -114,7 +117,7 @@ class _Wording:
             if name and self._own:
                 _put_back(body, name, value)
             elif name:
-                self._losses.lose("part.native" if name in MATTERS else "others", name)
+                self._losses.lose("part.native" if name in MATTERS else f"others.{name}", name)
         return body
 
     def _settings(self) -> Words:
@@ -130,7 +133,7 @@ class _Wording:
             "seed": asked.seed,
             "stop": list(asked.stop) or None,
             "n": asked.n,
-            "user": asked.user,
+            "user": asked.user if len(asked.user or "") <= MOST_USER else self._if_own("user", asked.user),
             "metadata": self._if_own("metadata", asked.metadata),
             "verbosity": asked.verbosity,
             "logprobs": None if asked.logprobs is None else True,
@@ -225,17 +228,21 @@ class _Wording:
 
     def _result(self, result: Result) -> tuple[Words, list[Part]]:
         """Return a tool's message, and what it shows that is no text."""
-        message: Words = {"role": "tool", "tool_call_id": result.id}
+        message: Words = {"role": "tool", "tool_call_id": result.id if self._own else fit(result.id)}
         if self._own:
             named = {"name": result.name} if result.name else {}
             return {**message, "content": self._content(result.parts), **named}, []
-        self._mark(result.cache)
-        texts = [part.text for part in result.parts if isinstance(part, Text)]
+        texts = [part for part in result.parts if isinstance(part, Text)]
         media: list[Part] = [part for part in result.parts if not isinstance(part, Text)]
-        for field, lost in (("result.error", result.error), ("result.media", media)):
+        cache = result.cache or any(text.cache for text in texts)
+        citations = any(text.citations for text in texts)
+        for field, lost in (
+            ("cache", cache), ("citations", citations), ("result.error", result.error), ("result.media", media)
+        ):
             if lost:
                 self._losses.lose(field)
-        told = [*(["The tool failed:"] if result.error else []), *texts, *([FOLLOWS] if media else [])]
+        said = [text.text for text in texts]
+        told = [*(["The tool failed:"] if result.error else []), *said, *([FOLLOWS] if media else [])]
         return {**message, "content": "\n".join(told)}, media
 
     def _assistant(self, turn: Turn) -> Words:
@@ -269,7 +276,7 @@ class _Wording:
             else:
                 self._losses.lose("signature")
         function = {"name": call.name, "arguments": call.arguments or "{}"}
-        return {"id": call.id, "type": "function", "function": function, **seal}
+        return {"id": call.id if self._own else fit(call.id), "type": "function", "function": function, **seal}
 
     def _thought(self, thinking: Thinking) -> str:
         if thinking.dialect == DIALECT:

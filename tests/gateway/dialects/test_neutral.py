@@ -23,3 +23,13 @@ def test_a_loss_is_kept_once_or_refused() -> None:
     assert list(losses.kept) == ["seed", "never heard of"]
     assert repr(losses) == "<Losses gemini seed, never heard of>"
     assert (caught.value.status, caught.value.param, caught.value.retryable) == (400, "n", True)
+
+
+def test_a_callers_names_for_fields_are_kept_as_far_as_a_header_can_have_them() -> None:
+    """One with a line break in it would end the response before it began, after the provider was paid."""
+    losses = Losses("gemini", {})
+    for name in ("seed", "others.a\r\nb", "others.ü", "o" * 81, *(f"others.{number}" for number in range(60)), "seed"):
+        losses.lose(name)
+
+    assert list(losses.kept)[:3] == ["seed", "others", "others.0"]
+    assert len(losses.kept) == 40

@@ -205,7 +205,7 @@ FOREIGN: dict[str, tuple[Part, Any, list[str]]] = {
     "thinking without a signature": (Thinking("anthropic", "Hm"), None, ["thinking"]),
     "a signature on a call": (
         Call("call_1", "look", '{"a":1}', "s"), {"type": "tool_use", "id": "call_1", "name": "look", "input": {"a": 1}},
-        ["thinking"],
+        ["signature"],
     ),
     "an id that Anthropic refuses": (
         Call("functions.look:0", "look", ""),

@@ -497,3 +497,24 @@ def test_a_seal_behind_the_last_words() -> None:
 
     assert [block["type"] for block in said] == ["text"]
     assert [block["type"] for block in called] == ["text", "redacted_thinking", "tool_use"]
+
+
+def test_a_call_without_thinking_is_marked() -> None:
+    """Where thinking was asked for, an empty one of ours says that there was none; once, and only before a call."""
+    asked = Asked("r1", "claude-x", 1, msgspec.structs.replace(HI, reasoning=Reasoning(budget=1024)))
+    calls: list[Event] = [Called(0, "a", "f"), Argued(0, "{}"), Called(1, "b", "g"), Argued(1, "{}")]
+    none = {"type": "thinking", "thinking": "", "signature": "thriftgate.nobody."}
+
+    assert blocks(Said("t"), *calls, asked=asked)[1] == none
+    assert [block["type"] for block in blocks(*calls, asked=asked)] == ["thinking", "tool_use", "tool_use"]
+    assert blocks(Thought("m", dialect="openai"), *calls, asked=asked)[0]["thinking"] == "m"
+    assert [block["type"] for block in blocks(Said("t"), asked=asked)] == ["text"]
+    assert [block["type"] for block in blocks(*calls)] == ["tool_use", "tool_use"]
+
+
+def test_a_thread_is_refused_in_the_words_that_the_sdk_knows() -> None:
+    """Its tool runner then sends the history whole."""
+    refused = orjson.loads(error_body(errors.Inexpressible("no", param="thread"), "r1", []))
+
+    assert refused["error"]["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    assert "details" not in orjson.loads(error_body(errors.BadRequest("no", param="top_k"), "r1", []))["error"]

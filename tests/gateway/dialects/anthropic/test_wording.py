@@ -322,3 +322,16 @@ def test_what_is_written_is_read_again() -> None:
     read = read_request(body, EITHER)
 
     assert (read.turns, read.tools, read.max_output) == (turns, (LOOK,), 9)
+
+
+@pytest.mark.parametrize(("thinker", "kind"), [("anthropic", "enabled"), ("openai", "disabled")])
+def test_thinking_may_not_begin_behind_anothers_calls(thinker: str, kind: str) -> None:
+    """Anthropic refuses a budget where the calls that are answered had no thinking of its own before them."""
+    thinking = Thinking(thinker, "m", "c2ln")
+    body, lost = written(
+        HI, assistant(thinking, Call("a", "f", "{}")), user(Result("a", (Text("r"),))),
+        reasoning=Reasoning(budget=2048), others={"": "anthropic"},
+    )
+
+    assert body["thinking"]["type"] == kind
+    assert ("reasoning" in lost) is (kind == "disabled")

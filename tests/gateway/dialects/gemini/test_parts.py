@@ -17,6 +17,10 @@ CASES: dict[str, tuple[dict[str, Any], list[Part]]] = {
     "a thought": ({"text": "a", "thought": True}, [Thinking("gemini", "a")]),
     "a signed thought": ({"text": "a", "thought": True, "thoughtSignature": "s"}, [Thinking("gemini", "a", "s")]),
     "a signed text": ({"text": "a", "thought_signature": "s"}, [Thinking("gemini", signature="s"), Text("a")]),
+    "a call of another's": (
+        {"functionCall": {"id": "i", "name": "f", "args": {}}, "thoughtSignature": "skip/thought/signature/validator"},
+        [Call("i", "f", "{}")],
+    ),
     "a seal": ({"text": "", "thoughtSignature": "s"}, [Thinking("gemini", redacted="s")]),
     "a bare seal": ({"thoughtSignature": "s"}, [Thinking("gemini", redacted="s")]),
     "an image": (

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import errors
 from gateway.dialects.gemini import answer
+from gateway.dialects.gemini.parts import FOREIGN
 from gateway.dialects.gemini.response import FINISHES, error_body, error_event, write_whole, writer
 from gateway.dialects.neutral import (
     Argued,
@@ -101,7 +102,7 @@ def test_calls_are_whole() -> None:
         [Called(0, "a", "f")], [Argued(0, '{"x":\n')], [Argued(0, "1.50}")], [Called(1, "b", "g", "c2ln")],
         [Argued(1, "{}"), Argued(0, "late"), Ended(Finish.TOOLS)],
     ]
-    first = {"functionCall": {"id": "a", "name": "f", "args": {"x": 1.5}}}
+    first = {"functionCall": {"id": "a", "name": "f", "args": {"x": 1.5}}, "thoughtSignature": FOREIGN}
     second = {"functionCall": {"id": "b", "name": "g", "args": {}}, "thoughtSignature": "c2ln"}
 
     assert [candidate(first) | ENDS, candidate(second) | ENDS, candidate(finishReason="STOP") | ENDS] == frames(batches)
@@ -116,7 +117,7 @@ def test_interleaved_and_broken_calls() -> None:
     parts = [part for frame in frames(batches) for part in frame["candidates"][0]["content"]["parts"]]
 
     assert [
-        {"text": "t"}, {"functionCall": {"id": "a", "name": "f", "args": {"x": 1}}},
+        {"text": "t"}, {"functionCall": {"id": "a", "name": "f", "args": {"x": 1}}, "thoughtSignature": FOREIGN},
         {"functionCall": {"id": "b", "name": "g", "args": {}}},
         {"functionCall": {"id": "c", "name": "h", "args": {"arguments": "{"}}},
         {"functionCall": {"id": "d", "name": "i", "args": {}}},

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.dialects.gemini.parts import UNSIGNED
 from gateway.dialects.gemini.request import read_request
-from gateway.dialects.gemini.wording import LOSSES, UNSIGNED, write_request
+from gateway.dialects.gemini.wording import LOSSES, write_request
 from gateway.dialects.neutral import (
     Call,
     Choice,
@@ -77,7 +78,7 @@ RICH: dict[str, Any] = {
         "stopSequences": ["a", "b"], "presencePenalty": 0.1, "frequencyPenalty": 0.2, "responseLogprobs": True,
         "logprobs": 3, "responseMimeType": "application/json", "responseJsonSchema": {"type": "object"},
         "thinkingConfig": {"thinkingLevel": "LOW", "includeThoughts": True},
-        "responseModalities": ["TEXT"], "mediaResolution": "MEDIA_RESOLUTION_LOW",
+        "responseModalities": ["TEXT", "IMAGE"], "mediaResolution": "MEDIA_RESOLUTION_LOW",
     },
     "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
     "serviceTier": "flex", "cachedContent": "cachedContents/x", "labels": {"team_name": "x"}, "store": False,
@@ -107,7 +108,8 @@ def test_a_rich_request_comes_out_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("calling", "config"),
     [
-        ({"mode": "AUTO"}, {"thinkingConfig": {"thinkingBudget": 100}}), ({"mode": "NONE"}, {"topK": 1}),
+        ({"mode": "AUTO"}, {"thinkingConfig": {"thinkingBudget": 100, "includeThoughts": False}}),
+        ({"mode": "NONE"}, {"topK": 1}),
         ({"mode": "ANY"}, {"responseMimeType": "application/json"}),
         ({"mode": "ANY", "allowedFunctionNames": ["a"]}, {}),
         ({"mode": "ANY", "allowedFunctionNames": ["a", "b"]}, {"responseLogprobs": True}),
@@ -132,7 +134,8 @@ def test_documented_equivalents() -> None:
         "tools": [{"functionDeclarations": [{"name": "a", "parameters": {"type": "OBJECT"}}]}, {"urlContext": {}},
                   {"functionDeclarations": [{"name": "b"}]}],
         "generationConfig": {"responseSchema": {"type": "STRING"}, "responseMimeType": "application/json",
-                             "thinkingConfig": {"thinkingLevel": "XHIGH"}, "responseLogprobs": False},
+                             "thinkingConfig": {"thinkingLevel": "XHIGH", "includeThoughts": True},
+                             "responseLogprobs": False},
     }
     said = written(read_request(orjson.dumps(body), NEW), lost=["media.name", "reasoning.effort"])
 
@@ -144,7 +147,7 @@ def test_documented_equivalents() -> None:
         "tools": [{"functionDeclarations": [{"name": "a", "parametersJsonSchema": {"type": "object"}}, {"name": "b"}]},
                   {"urlContext": {}}],
         "generationConfig": {"responseJsonSchema": {"type": "string"}, "responseMimeType": "application/json",
-                             "thinkingConfig": {"thinkingLevel": "HIGH"}},
+                             "thinkingConfig": {"thinkingLevel": "HIGH", "includeThoughts": True}},
     } == said
 
 
@@ -155,7 +158,7 @@ def test_system_turns_are_one_instruction() -> None:
     ))
 
     assert {"systemInstruction": {"parts": [{"text": "a"}, {"text": "c"}]},
-            "contents": [{"role": "user", "parts": [{"text": "b"}]}]} == written(talk, lost=["system.position"])
+            "contents": [{"role": "user", "parts": [{"text": "b"}]}]} == written(talk, lost=["turn.system"])
     assert {"contents": [{"role": "user", "parts": [{"text": "a"}]}]} == written(Conversation(talk.turns[:1]))
 
 
@@ -292,7 +295,8 @@ def test_choices_of_others(choice: Choice, calling: dict[str, Any]) -> None:
     assert {"functionCallingConfig": calling} == written(conversation)["toolConfig"]
 
 
-SIGNED: list[Part] = [Thinking("anthropic", "t", "s"), Text("a", cache="5m", citations=({"x": 1},))]
+MARKED = Text("a", cache="5m", citations=({"x": 1},))
+SIGNED: list[Part] = [Thinking("anthropic", "t", "s"), MARKED]
 
 
 @pytest.mark.parametrize(
@@ -306,6 +310,8 @@ SIGNED: list[Part] = [Thinking("anthropic", "t", "s"), Text("a", cache="5m", cit
         ({"turns": (Turn("user", (Media("image", "a/b", "x", detail="high", cache="1h"),), name="Jo"),)},
          ["turn.name", "cache", "media.detail"]),
         ({"turns": (Turn("assistant", tuple(SIGNED)),)}, ["thinking", "cache", "citations"]),
+        ({"turns": (Turn("assistant", (Call("c", "f", "{}"),)), Turn("user", (Result("c", (MARKED,)),)))},
+         ["cache", "citations"]),
         ({"others": {"": "openai", "store": True, "safetySettings": []}}, ["others.store", "others.safetySettings"]),
         ({"usage_in_stream": True, "stream": True}, []),
     ],
@@ -400,3 +406,19 @@ def test_googles_own_types_take_what_is_written() -> None:
         types.Tool.model_validate(tool)
     types.ToolConfig.model_validate(body["toolConfig"])
     assert types.GenerationConfig.model_validate(body["generationConfig"]).thinking_config.thinking_level == "LOW"
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        (Reasoning("high"), True), (Reasoning(budget=100), True), (Reasoning("high", shown="none"), False),
+        (Reasoning("none"), None), (Reasoning(budget=0), None),
+    ],
+)
+def test_thinking_that_is_asked_for_is_shown(asked: Reasoning, shown: bool | None) -> None:
+    """Other dialects show it unless they are told not to; Gemini shows it only when it is told to."""
+    losses = Losses("gemini", LOSSES)
+    turns = (Turn("user", (Text("hi"),)),)
+    said = orjson.loads(write_request(Conversation(turns, reasoning=asked), "gemini-2.5-flash", losses))
+
+    assert said["generationConfig"]["thinkingConfig"].get("includeThoughts") is shown

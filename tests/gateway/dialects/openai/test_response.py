@@ -132,11 +132,13 @@ def test_what_else_has_a_place(event: Event, delta: dict[str, Any]) -> None:
     assert streamed([event])[0]["choices"][0]["delta"] == {"role": "assistant", **delta}
 
 
-def test_a_source_of_geminis() -> None:
-    """Its address lies one level deeper."""
-    delta = streamed([Cited("gemini", {"web": {"uri": "http://a", "title": "A"}})])[0]["choices"][0]["delta"]
+def test_sources_of_geminis() -> None:
+    """Their addresses lie deep in one object for all of them."""
+    chunks = [{"web": {"uri": "http://a", "title": "A"}}, {"web": {"uri": "http://b"}}]
+    cited = Cited("gemini", {"groundingMetadata": {"groundingChunks": chunks}})
+    delta = streamed([cited])[0]["choices"][0]["delta"]
 
-    assert delta["annotations"][0]["url_citation"]["url"] == "http://a"
+    assert [note["url_citation"]["url"] for note in delta["annotations"]] == ["http://a", "http://b"]
 
 
 def test_the_seal_of_a_call_goes_to_the_caller() -> None:

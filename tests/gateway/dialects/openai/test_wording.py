@@ -86,6 +86,20 @@ def test_results_become_messages_of_their_own() -> None:
     assert lost == ["result.error", "result.media"]
 
 
+def test_ids_are_no_longer_than_openai_takes() -> None:
+    """A call and its result keep to each other; two that begin alike stay apart."""
+    long, other = "toolu_" + "x" * 40, "toolu_" + "x" * 41
+    said = messages(
+        Turn("assistant", (Call(long, "f", "{}"), Call(other, "f", "{}"), Call("x" * 40, "f", "{}"))),
+        Turn("user", (Result(long, ()), Result(other, ()), Result("x" * 40, ()))),
+    )
+    called = [call["id"] for call in said[0]["tool_calls"]]
+
+    assert called == [message["tool_call_id"] for message in said[1:]]
+    assert [len(each) for each in called[:2]] == [37, 37]
+    assert (len(set(called)), called[2]) == (3, "x" * 40)
+
+
 def test_nothing_stands_between_results() -> None:
     """What tools show waits for the last of them, and for the user's words if they come next."""
     picture = Media("image", "image/png", "AAAA")
@@ -211,8 +225,10 @@ LOST: list[tuple[dict[str, Any], list[str]]] = [
     ({"service_tier": "standard_only"}, ["service_tier"]),
     ({"reasoning": Reasoning("low", shown="auto")}, ["reasoning.shown"]),
     ({"tools": (Tool("x", cache="5m"),)}, ["cache"]),
-    ({"others": {"": "anthropic", "inference_geo": "eu"}}, ["others"]),
+    ({"others": {"": "anthropic", "inference_geo": "eu"}}, ["others.inference_geo"]),
     ({"turns": (Turn("user", (Text("x", "5m"),)),)}, ["cache"]),
+    ({"turns": (Turn("user", (Result("c", (Text("x", "5m", ({"a": 1},)),)),)),)}, ["cache", "citations"]),
+    ({"user": "u" * 65}, ["user"]), ({"user": "u" * 64}, []),
     ({"turns": (Turn("assistant", (Text("x", citations=({"a": 1},)),)),)}, ["citations"]),
 ]
 
@@ -226,6 +242,7 @@ def test_what_is_left_out_is_named(fields: dict[str, Any], lost: list[str]) -> N
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tools": (Native("anthropic", {"type": "web_search_20250305"}),)}, "web_search_20250305"),
     ({"others": {"": "anthropic", "mcp_servers": []}}, "mcp_servers"),
+    ({"others": {"": "anthropic", "thread": {"type": "create"}}}, "thread"),
 ]
 PARTS: list[tuple[Part, str]] = [
     (Native("gemini", {"executableCode": {}}), "executableCode"),
