@@ -213,7 +213,7 @@ def test_reasons(reason: str, finish: Finish) -> None:
     ],
 )
 def test_counts(first: dict[str, Any], last: dict[str, Any], usage: Usage) -> None:
-    """Cached and written tokens count once, within the prompt; what is no count is none; both readings agree."""
+    """Cached and written tokens count once, within the prompt; both readings agree (complaint 12)."""
     stream = sse(start(**first), *end("end_turn", **last))
     used = [event.usage for event in read(stream) if isinstance(event, Began | Used)]
 

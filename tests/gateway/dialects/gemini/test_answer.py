@@ -239,7 +239,7 @@ def test_a_reason_in_every_chunk() -> None:
     ],
 )
 def test_every_token_counts_once(usage: dict[str, Any], expected: Usage) -> None:
-    """Cached tokens are among the prompt's, thoughts among the generated ones, and no number is an impossible one."""
+    """Cached tokens are among the prompt's, thoughts among the generated; no number is impossible (complaint 12)."""
     assert [Used(expected)] == said({"usageMetadata": usage})
 
 
