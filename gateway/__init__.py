@@ -2,11 +2,12 @@
 
 - `app`           who exists: the composition root, start and stop
 - `handler`       what happens to a request: the path, in one file
-- `wire`          the request as a value; `auth` its caller
+- `wire`          the request as a value, in whichever dialect it came; `auth` its caller
 - `classify`      the classifier's place on the path: deadline, thread, cache
 - `router`        who is chosen, and why: pure
 - `upstream.pool` how it is called; `upstream.deadline` for how long
-- `relay`         how the answer returns; `sse` and `dialects.openai` what it says
+- `relay`         how the answer returns; `sse` what it is cut into
+- `translate`     from one dialect to another; `dialects` what each says: `door`, `neutral`, then a package for each
 - `receipt`       what happened; `ledger` where it goes; `pricing` what it cost; `metrics` what is counted
 - `endpoints`     everything but the path; `explain` the dry run
 - `config`        the configuration; `faults` what is wrong with it; `errors` what a caller is told

@@ -1,7 +1,7 @@
-"""From the caller's dialect to the upstream's and back. Pure, and only for requests whose two sides differ.
+"""From the caller's dialect to the upstream's and back. Pure; where both are the same the bytes pass unread.
 
-The request is read into the neutral conversation once, whatever the number of targets; the answer's bytes become events
-and the events the caller's bytes, chunk by chunk.
+Else the request is read into the neutral conversation once, whatever the number of targets; the answer's bytes become
+events and the events the caller's bytes, chunk by chunk.
 """
 
 import re

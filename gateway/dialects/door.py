@@ -1,7 +1,7 @@
 """What a dialect is to the rest of the house: the functions that its package has, as types.
 
 A *surface* is a dialect that callers speak to us, an *upstream* dialect one that we speak to providers; most are both.
-Everything is pure: bytes and values in, bytes and values out. `gateway.dialects` has the register.
+Everything is pure: bytes and values in, bytes and values out. `gateway.dialects.register` has them all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

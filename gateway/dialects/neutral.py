@@ -9,7 +9,7 @@ names it, or left out and logged. Nothing is left out in silence.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -296,6 +296,15 @@ class Failed(Value, frozen=True):
 
     message: str
     kind: str = "upstream_error"
+
+
+def whole(events: Iterable["Event"]) -> list["Event"]:
+    """Return the events of a whole answer. Raises ValueError for one that failed."""
+    said = list(events)
+    failed = next((event for event in said if isinstance(event, Failed)), None)
+    if failed is not None:
+        raise ValueError(failed.message)
+    return said
 
 
 Event: TypeAlias = Began | Said | Refused | Thought | Called | Argued | Cited | Shown | Ended | Used | Failed

@@ -1,9 +1,10 @@
-"""Typed reading of a request, with the field at fault named, for the dialects whose fields have one spelling.
+"""Reading what others wrote, for every dialect.
 
-And what no dialect has for itself: the pages that a provider's object cites.
+Of a request every wrong field is named by the path to it. Of an answer, which may be odd in any way, what can be read
+is read and nothing is raised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from gateway.errors import BadRequest
 
 S = TypeVar("S", bound=msgspec.Struct)
+R = TypeVar("R")
 
 DEPTH = 5       # how deep inside a provider's object a page's address may lie; Gemini's lies deepest
 
@@ -21,6 +23,14 @@ class Page(NamedTuple):
     address: str
     title: str | None
     said: dict[str, Any]
+
+
+def whole(raw: bytes, read: Callable[[dict[str, Any]], R]) -> R:
+    """Return what `read` makes of a JSON object. Raises BadRequest for any other text, or one nested too deeply."""
+    try:
+        return read(decoded(raw))
+    except RecursionError:
+        raise too_deep() from None
 
 
 def decoded(raw: bytes) -> dict[str, Any]:
@@ -41,19 +51,59 @@ def too_deep() -> BadRequest:
     return BadRequest("The body is nested too deeply to be read. Send a flatter JSON object.")
 
 
-def typed(kind: type[S], value: Any, at: str) -> tuple[S, dict[str, Any]]:
-    """Return `value` as a struct, and the fields that the struct does not know. Raises BadRequest with the path."""
+def missing(path: str) -> BadRequest:
+    """Return the answer to a field that must be there."""
+    return BadRequest(f"`{path}` is missing: it is required.", param=path)
+
+
+def typed(kind: type[S], value: Any, path: str) -> tuple[S, dict[str, Any]]:
+    """Return what `kind` knows of an object, and the rest of its fields. Raises BadRequest with the path at fault."""
     try:
-        read = msgspec.convert(value, kind)
+        known = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `")
-        field = f"{at}{path.removesuffix('`').removeprefix('$')}".removeprefix(".")
-        if what.startswith("Object missing required field"):
-            field = f"{field}.{what.split('`')[1]}".removeprefix(".")
-            raise BadRequest(f"`{field}` is missing: it is required.", param=field) from None
-        raise BadRequest(f"`{field or 'body'}` is wrong: {what.lower()}.", param=field or None) from None
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
-    return read, {name: given for name, given in value.items() if name not in known}
+        raise _wrong(str(error), path) from None
+    return known, {name: field for name, field in value.items() if name not in kind.__struct_encode_fields__}
+
+
+def _wrong(message: str, path: str) -> BadRequest:
+    what, _, inner = message.partition(" - at `")
+    field = (path + inner.removesuffix("`").removeprefix("$")).lstrip(".")
+    if what.startswith("Object missing required field"):
+        return missing(f"{field}.{what.split('`')[1]}".lstrip("."))
+    if not field:
+        return BadRequest(f"The body must be a JSON object: {what[0].lower()}{what[1:]}.")
+    return BadRequest(f"`{field}` is wrong: {what[0].lower()}{what[1:]}.", param=field)
+
+
+def object_of(text: str | bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a text is, None where it is none."""
+    try:
+        said = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """Return the objects of a list; none of anything else."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def string(value: object) -> str:
+    """Return a text; an empty one for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def arguments_of(text: str) -> Any:
+    """Return a call's arguments. What is no object, broken off as it may be, is shown to the model as it was."""
+    if object_of(text) is not None:
+        return verbatim(text)
+    return {"arguments": text} if text.strip() else {}
+
+
+def verbatim(text: str) -> msgspec.Raw:
+    """Return a JSON text to be put into another as it is, on one line: it may become a part of an event."""
+    return msgspec.Raw(text.replace("\n", " ").replace("\r", " ").encode())
 
 
 def data_url(url: str) -> tuple[str | None, str | None]:

@@ -16,7 +16,7 @@ from google.genai import types
 from pydantic import BaseModel
 
 from loadtest.mock_upstream import MockUpstream
-from tests.conftest import Running, Start
+from tests.conftest import Running
 
 # The SDK makes a subclass of aiohttp's session, which aiohttp discourages.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -46,30 +46,12 @@ class Said(NamedTuple):
     output: int
 
 
-@pytest.fixture
-async def running(gateway: Start, first: MockUpstream) -> Running:
-    """A gateway with one model of each provider."""
-    return await gateway(f"""
-upstreams:
-  openai:    {{base_url: "{first.base_url}", key: sk-first}}
-  anthropic: {{dialect: anthropic, base_url: "{first.root_url}", key: sk-first}}
-  gemini:    {{dialect: gemini, base_url: "{first.root_url}", key: sk-first}}
-models:
-  of-openai:    {{upstream: openai, name: mock-cheap}}
-  of-anthropic: {{upstream: anthropic, name: mock-cheap}}
-  of-gemini:    {{upstream: gemini, name: mock-cheap}}
-routes:
-  auto: {{ladder: [of-openai, of-anthropic], threshold: 1.01}}
-classifier: {{deadline_ms: 5000}}
-""")
-
-
 Asks = Callable[..., Awaitable[Said]]
 
 
-async def by_chat(running: Running, model: str, *, stream: bool, **more: Any) -> Said:
+async def by_chat(providers: Running, model: str, *, stream: bool, **more: Any) -> Said:
     """Ask through OpenAI's chat completions."""
-    async with openai.AsyncOpenAI(base_url=running.base_url + "/v1", api_key="k", max_retries=0) as sdk:
+    async with openai.AsyncOpenAI(base_url=providers.base_url + "/v1", api_key="k", max_retries=0) as sdk:
         messages: Any = more.pop("messages", [{"role": "user", "content": QUESTION}])
         if not stream:
             whole = await sdk.chat.completions.create(model=model, messages=messages, **more)
@@ -89,9 +71,9 @@ async def by_chat(running: Running, model: str, *, stream: bool, **more: Any) ->
         )
 
 
-async def by_responses(running: Running, model: str, *, stream: bool, **more: Any) -> Said:
+async def by_responses(providers: Running, model: str, *, stream: bool, **more: Any) -> Said:
     """Ask through OpenAI's responses."""
-    async with openai.AsyncOpenAI(base_url=running.base_url + "/v1", api_key="k", max_retries=0) as sdk:
+    async with openai.AsyncOpenAI(base_url=providers.base_url + "/v1", api_key="k", max_retries=0) as sdk:
         asked: Any = {"model": model, "input": QUESTION, **more}
         if stream:
             async with sdk.responses.stream(**asked) as events:
@@ -102,9 +84,9 @@ async def by_responses(running: Running, model: str, *, stream: bool, **more: An
         return Said(done.output_text, str(done.status), done.usage.input_tokens, done.usage.output_tokens)
 
 
-async def by_messages(running: Running, model: str, *, stream: bool, **more: Any) -> Said:
+async def by_messages(providers: Running, model: str, *, stream: bool, **more: Any) -> Said:
     """Ask through Anthropic's messages."""
-    async with anthropic.AsyncAnthropic(base_url=running.base_url, api_key="k", max_retries=0) as sdk:
+    async with anthropic.AsyncAnthropic(base_url=providers.base_url, api_key="k", max_retries=0) as sdk:
         asked: Any = {
             "model": model, "max_tokens": 500, "messages": [{"role": "user", "content": QUESTION}], **more
         }
@@ -117,9 +99,9 @@ async def by_messages(running: Running, model: str, *, stream: bool, **more: Any
         return Said(text, str(done.stop_reason), done.usage.input_tokens, done.usage.output_tokens)
 
 
-async def by_gemini(running: Running, model: str, *, stream: bool, **more: Any) -> Said:
+async def by_gemini(providers: Running, model: str, *, stream: bool, **more: Any) -> Said:
     """Ask through Google's generateContent."""
-    sdk = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=running.base_url))
+    sdk = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=providers.base_url))
     asked: Any = {"model": model, "contents": QUESTION, **more}
     try:
         if not stream:
@@ -149,26 +131,26 @@ ENDED_WELL = {"chat": "stop", "responses": "completed", "messages": "end_turn", 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("surface", ASKS)
-async def test_the_same_answer(running: Running, surface: str, model: str, *, stream: bool) -> None:
+async def test_the_same_answer(providers: Running, surface: str, model: str, *, stream: bool) -> None:
     """Every SDK gets every word of every provider and its own counts, and so does the receipt."""
-    straight = await by_chat(running, "of-openai", stream=False)
-    native = await ASKS[NATIVE[model]](running, model, stream=stream)
-    said = await ASKS[surface](running, model, stream=stream)
-    receipt = (await running.receipts.until(3))[2]
+    straight = await by_chat(providers, "of-openai", stream=False)
+    native = await ASKS[NATIVE[model]](providers, model, stream=stream)
+    said = await ASKS[surface](providers, model, stream=stream)
+    receipt = (await providers.receipts.until(3))[2]
 
     assert said == (straight.text, ENDED_WELL[surface], native.input, native.output)
     assert (receipt["model"], receipt["outcome"], receipt["error"]) == (model, "ok", None)
     assert (receipt["input_tokens"], receipt["output_tokens"]) == (said.input, said.output)
 
 
-async def test_tokens_are_counted(running: Running, first: MockUpstream) -> None:
+async def test_tokens_are_counted(providers: Running, first: MockUpstream) -> None:
     """Anthropic counts for its own models, with the bytes as they came; for others the length tells, and says so."""
     messages: Any = [{"role": "user", "content": QUESTION}]
-    async with anthropic.AsyncAnthropic(base_url=running.base_url, api_key="k", max_retries=0) as sdk:
+    async with anthropic.AsyncAnthropic(base_url=providers.base_url, api_key="k", max_retries=0) as sdk:
         counted = await sdk.messages.count_tokens(model="of-anthropic", messages=messages)
         said = orjson.loads(b"".join(first.journal.last.sent))
         guessed = await sdk.messages.with_raw_response.count_tokens(model="of-openai", messages=messages)
-    receipts = await running.receipts.until(2)
+    receipts = await providers.receipts.until(2)
 
     assert said["input_tokens"] == counted.input_tokens
     assert (await guessed.parse()).input_tokens > 0

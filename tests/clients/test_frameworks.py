@@ -12,25 +12,12 @@ from pydantic_ai.models.google import GoogleModel
 from pydantic_ai.providers.google import GoogleProvider
 
 from loadtest.mock_upstream import MockUpstream
-from tests.conftest import Running, Start
+from tests.conftest import Running
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:langchain_core"),
 ]
-
-
-@pytest.fixture
-async def running(gateway: Start, first: MockUpstream) -> Running:
-    """A gateway with a model of OpenAI's dialect and one of Anthropic's."""
-    return await gateway(f"""
-upstreams:
-  openai:    {{base_url: "{first.base_url}", key: sk-first}}
-  anthropic: {{dialect: anthropic, base_url: "{first.root_url}", key: sk-first}}
-models:
-  of-openai:    {{upstream: openai, name: mock-cheap}}
-  of-anthropic: {{upstream: anthropic, name: mock-cheap}}
-""")
 
 
 @tool
@@ -39,10 +26,10 @@ def weather(city: str) -> str:
     return f"sunny in {city}"
 
 
-async def test_langchain_speaks_anthropic_to_an_openai_model(running: Running, first: MockUpstream) -> None:
+async def test_langchain_speaks_anthropic_to_an_openai_model(providers: Running, first: MockUpstream) -> None:
     """A bound tool is called, its result sent back, and the last answer streams to its end."""
     model: Any = ChatAnthropic(
-        model_name="of-openai", base_url=running.base_url, api_key=SecretStr("k"), max_retries=0, timeout=None,
+        model_name="of-openai", base_url=providers.base_url, api_key=SecretStr("k"), max_retries=0, timeout=None,
         stop=None,
     )
     called = await model.bind_tools([weather], tool_choice="weather").ainvoke("What is it like in Oslo?")
@@ -56,10 +43,10 @@ async def test_langchain_speaks_anthropic_to_an_openai_model(running: Running, f
     assert [message["role"] for message in first.journal.last.json["messages"]] == ["user", "assistant", "tool"]
 
 
-async def test_pydantic_ai_speaks_gemini_to_an_anthropic_model(running: Running, first: MockUpstream) -> None:
+async def test_pydantic_ai_speaks_gemini_to_an_anthropic_model(providers: Running, first: MockUpstream) -> None:
     """An agent calls its tool and answers, all of it translated both ways."""
     async with httpx2.AsyncClient(timeout=60) as http:
-        provider = GoogleProvider(api_key="k", base_url=running.base_url, http_client=http)
+        provider = GoogleProvider(api_key="k", base_url=providers.base_url, http_client=http)
         agent = Agent(GoogleModel("of-anthropic", provider=provider))
         first.turn("mock-cheap", calls=2)       # so that tools are called without being forced
 
@@ -71,7 +58,7 @@ async def test_pydantic_ai_speaks_gemini_to_an_anthropic_model(running: Running,
 
         answer = await agent.run("What is it like in Oslo?")
     calls = first.journal.calls
-    receipts = await running.receipts.until(len(calls))
+    receipts = await providers.receipts.until(len(calls))
 
     assert answer.output
     assert len(calls) > 1

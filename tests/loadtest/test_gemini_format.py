@@ -1,6 +1,7 @@
 """Google's API as its own SDK finds it, and as a plain client does."""
 
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 
 import aiohttp
@@ -31,7 +32,7 @@ async def ask(
 @pytest.fixture
 async def sdk(mock: MockUpstream) -> AsyncIterator[Any]:
     """The official SDK, pointed at the mock; it does not retry."""
-    genai = pytest.importorskip("google.genai")
+    genai = import_module("google.genai")
     client = genai.Client(api_key="sk-test", http_options=genai.types.HttpOptions(base_url=mock.root_url))
     yield client.aio.models
     await client.aio.aclose()
@@ -64,7 +65,7 @@ async def test_the_sdk_reads_a_response_equal_to_the_stream(sdk: Any) -> None:
 @SDK
 async def test_the_sdk_thinks_calls_functions_and_returns_responses(sdk: Any) -> None:
     """A whole round: thoughts and two calls streamed; responses returned with the signed calls; an answer."""
-    types = pytest.importorskip("google.genai").types
+    types = import_module("google.genai").types
     functions = [{"name": "weather", "parameters": CITY}, {"name": "clock"}]
     asked = config(
         tools=[{"function_declarations": functions}], thinking_config={"include_thoughts": True}, mock={"calls": 2}
@@ -103,7 +104,7 @@ async def test_the_sdk_counts_and_lists(sdk: Any) -> None:
 @SDK
 async def test_the_sdk_raises_its_own_errors(mock: MockUpstream, sdk: Any) -> None:
     """Unknown model, overload, a failing stream and a wrong key, each as the provider's class."""
-    errors = pytest.importorskip("google.genai.errors")
+    errors = import_module("google.genai.errors")
     with pytest.raises(errors.ClientError, match="is not found for API version"):
         await sdk.generate_content(model="gemini-99", contents="hi")
     with pytest.raises(errors.ClientError, match="RESOURCE_EXHAUSTED"):

@@ -11,12 +11,12 @@ from gateway.dialects.anthropic.answer import (
     reader,
     url,
 )
-from gateway.dialects.anthropic.request import read_count_request, read_request
-from gateway.dialects.anthropic.response import count_body, error_body, error_event, write_whole, writer
+from gateway.dialects.anthropic.request import read_request
+from gateway.dialects.anthropic.response import error_body, error_event, write_whole, writer
 from gateway.dialects.anthropic.wording import LOSSES, write_request
 
 __all__ = [
-    "LAST_FRAMES", "LOSSES", "count_body", "ending_of_body", "ending_of_stream", "error_body", "error_event",
-    "error_of_body", "error_of_first", "headers", "read_count_request", "read_request", "read_whole", "reader", "url",
+    "LAST_FRAMES", "LOSSES", "ending_of_body", "ending_of_stream", "error_body", "error_event",
+    "error_of_body", "error_of_first", "headers", "read_request", "read_whole", "reader", "url",
     "write_request", "write_whole", "writer",
 ]

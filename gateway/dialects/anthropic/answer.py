@@ -8,10 +8,8 @@ read from and written to the prompt cache is counted beside `input_tokens`, and 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import msgspec
-
 from gateway.dialects.anthropic.fields import DIALECT
-from gateway.dialects.anthropic.parts import object_of, to_json
+from gateway.dialects.anthropic.parts import to_json
 from gateway.dialects.door import Ending
 from gateway.dialects.neutral import (
     Argued,
@@ -28,6 +26,7 @@ from gateway.dialects.neutral import (
     Thought,
     Used,
 )
+from gateway.dialects.reading import object_of, objects, string
 from gateway.pricing import Usage
 from gateway.sse import Event as Frame
 from gateway.sse import Parser
@@ -133,10 +132,10 @@ class Reader:
 
     def feed(self, frame: Frame) -> list[Event]:
         """Return what one frame says."""
-        said = _object(frame.data)
+        said = object_of(frame.data)
         if said is None:
             return []
-        read = self._read.get(_string(said.get("type")) or frame.type.decode("latin-1"))
+        read = self._read.get(string(said.get("type")) or frame.type.decode("latin-1"))
         return read(said) if read else []
 
     def close(self) -> list[Event]:
@@ -146,7 +145,7 @@ class Reader:
     def message(self, said: dict[str, Any]) -> list[Event]:
         """Return what a whole message says."""
         events = self._message_start({"message": said})
-        for at, block in enumerate(_objects(said.get("content"))):
+        for at, block in enumerate(objects(said.get("content"))):
             events += [*self._start(at, block), *self._stop(at)]
         return events + self._message_delta({"delta": said, "usage": said.get("usage")})
 
@@ -158,43 +157,43 @@ class Reader:
         if self._began:
             return []
         self._began = True
-        return [Began(_string(message.get("id")), _string(message.get("model")), self._counts.usage())]
+        return [Began(string(message.get("id")), string(message.get("model")), self._counts.usage())]
 
     def _block_start(self, said: dict[str, Any]) -> list[Event]:
         block = said.get("content_block")
         return self._start(_index(said), block) if isinstance(block, dict) else []
 
     def _start(self, at: int, block: dict[str, Any]) -> list[Event]:
-        kind = _string(block.get("type"))
+        kind = string(block.get("type"))
         if kind == "text":
-            cited: list[Event] = [Cited(DIALECT, source) for source in _objects(block.get("citations"))]
-            return [*_said(_string(block.get("text"))), *cited]
+            cited: list[Event] = [Cited(DIALECT, source) for source in objects(block.get("citations"))]
+            return [*_said(string(block.get("text"))), *cited]
         if kind == "thinking":
-            return _thought(_string(block.get("thinking")), _string(block.get("signature")))
+            return _thought(string(block.get("thinking")), string(block.get("signature")))
         if kind == "redacted_thinking":
-            return [Thought(redacted=_string(block.get("data")), dialect=DIALECT)]
+            return [Thought(redacted=string(block.get("data")), dialect=DIALECT)]
         call = None
         if kind == "tool_use":
             call, self._calls = self._calls, self._calls + 1
         before = self._stop(at)             # one that was never ended
         self._blocks[at] = _Block(dict(block), call)
-        return before if call is None else [*before, Called(call, _string(block.get("id")), _string(block.get("name")))]
+        return before if call is None else [*before, Called(call, string(block.get("id")), string(block.get("name")))]
 
     def _block_delta(self, said: dict[str, Any]) -> list[Event]:
         delta = said.get("delta")
         if not isinstance(delta, dict):
             return []
         block = self._blocks.get(_index(said))
-        kind = _string(delta.get("type"))
+        kind = string(delta.get("type"))
         if block is not None and kind != "input_json_delta":
             block.take(delta)
             return []
-        text = _string(delta.get(DELTA_FIELDS.get(kind, "")))
+        text = string(delta.get(DELTA_FIELDS.get(kind, "")))
         if kind == "input_json_delta" and block is not None and text:
             block.json.append(text)
             return [] if block.call is None else [Argued(block.call, text)]
         if kind == "citations_delta":
-            return [Cited(DIALECT, source) for source in _objects([delta.get("citation")])]
+            return [Cited(DIALECT, source) for source in objects([delta.get("citation")])]
         return DELTA_EVENTS[kind](text) if kind in DELTA_EVENTS else []
 
     def _block_stop(self, said: dict[str, Any]) -> list[Event]:
@@ -207,10 +206,10 @@ class Reader:
     def _message_delta(self, said: dict[str, Any]) -> list[Event]:
         events: list[Event] = []
         delta = said.get("delta")
-        reason = _string(delta.get("stop_reason")) if isinstance(delta, dict) else ""
+        reason = string(delta.get("stop_reason")) if isinstance(delta, dict) else ""
         if reason and not self._ended:
             self._ended = True
-            sequence = _string(delta.get("stop_sequence")) or None if isinstance(delta, dict) else None
+            sequence = string(delta.get("stop_sequence")) or None if isinstance(delta, dict) else None
             events.append(Ended(FINISHES.get(reason, Finish.STOP), sequence))
         if self._counts.take(said.get("usage")) and (usage := self._counts.usage()) is not None:
             events.append(Used(usage))
@@ -251,7 +250,7 @@ def reader() -> Reader:
 
 def read_whole(body: bytes) -> list[Event]:
     """Read a whole answer. Raises ValueError where it is none."""
-    said = _object(body)
+    said = object_of(body)
     if said is None:
         raise ValueError("It is not a JSON object.")
     if _is_error(said):
@@ -268,13 +267,13 @@ def error_of_first(chunk: bytes) -> str | None:
     if chunk.lstrip()[:1] == b"{":
         return error_of_body(chunk)
     first = next((frame for frame in Parser().feed(chunk) if frame.type != b"ping"), None)
-    said = _object(first.data) if first else None
+    said = object_of(first.data) if first else None
     return None if said is None or not _is_error(said) else _message(said)
 
 
 def error_of_body(body: bytes) -> str | None:
     """Return the message of an error object, None where the body is none."""
-    said = _object(body) if b'error"' in body[:512] else None
+    said = object_of(body) if b'error"' in body[:512] else None
     return None if said is None or not _is_error(said) else _message(said)
 
 
@@ -284,7 +283,7 @@ def ending_of_stream(frames: Iterable[Frame]) -> Ending:
     over = error = False
     finish: str | None = None
     for frame in frames:
-        said = _object(frame.data) or {}
+        said = object_of(frame.data) or {}
         kind = said.get("type")
         start = said.get("message")
         over = over or kind == "message_stop"
@@ -299,14 +298,14 @@ def ending_of_stream(frames: Iterable[Frame]) -> Ending:
 
 def ending_of_body(body: bytes) -> Ending:
     """Read a whole answer's end."""
-    said = _object(body) or {}
+    said = object_of(body) or {}
     counts = _Counts()
     counts.take(said.get("usage"))
     return Ending(complete=True, finish=_finish(said), usage=counts.usage())
 
 
 def _finish(said: object) -> str | None:
-    reason = _string(said.get("stop_reason")) if isinstance(said, dict) else ""
+    reason = string(said.get("stop_reason")) if isinstance(said, dict) else ""
     return FINISHES.get(reason, Finish.STOP).value if reason else None
 
 
@@ -318,22 +317,6 @@ def _message(said: Mapping[str, Any]) -> str:
     error = said.get("error")
     message = error.get("message") if isinstance(error, dict) else error
     return message[:500] if isinstance(message, str) and message else "an error without a message"
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        said = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return said if isinstance(said, dict) else None
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _index(said: Mapping[str, Any]) -> int:

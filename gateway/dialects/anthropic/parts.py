@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.dialects.anthropic.fields import DIALECT, read_mark, typed, write_mark
 from gateway.dialects.neutral import Call, Losses, Media, Native, Part, Refusal, Result, Text, Thinking
+from gateway.dialects.reading import arguments_of
 from gateway.errors import BadRequest
 
 PDF, PLAIN = "application/pdf", "text/plain"
@@ -316,22 +317,6 @@ def label(native: Native) -> str | None:
     """Return what a native part or tool is called, for the message that refuses it."""
     kind = native.value.get("type")
     return kind if isinstance(kind, str) else next(iter(native.value), None)
-
-
-def arguments_of(text: str) -> Any:
-    """Return a call's arguments. What is no object, broken off as it may be, is shown to the model as it was."""
-    if object_of(text) is not None:
-        return msgspec.Raw(text.encode())
-    return {"arguments": text} if text.strip() else {}
-
-
-def object_of(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that a text is, None where it is none."""
-    try:
-        said = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
-    return said if isinstance(said, dict) else None
 
 
 def to_json(value: Any) -> str:

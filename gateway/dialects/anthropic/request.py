@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from gateway.dialects.anthropic.fields import DIALECT, decoded, missing, read_mark, too_deep, typed
+from gateway.dialects.anthropic.fields import DIALECT, read_mark, typed
 from gateway.dialects.anthropic.parts import read_content
 from gateway.dialects.neutral import Choice, Conversation, Native, Output, Reasoning, Text, Tool, Turn
+from gateway.dialects.reading import missing, whole
 from gateway.errors import BadRequest
 
 MODES = {"auto": "auto", "any": "any", "tool": "one", "none": "none"}
@@ -88,22 +89,10 @@ class _Metadata(msgspec.Struct):
 
 def read_request(raw: bytes, model: str) -> Conversation:  # noqa: ARG001 - the body has it too
     """Read a request whole. Raises BadRequest with the field at fault."""
-    conversation = _read(raw)
+    conversation = whole(raw, _conversation)
     if conversation.max_output is None:
         raise missing("max_tokens")
     return conversation
-
-
-def read_count_request(raw: bytes, model: str) -> Conversation:  # noqa: ARG001 - the body has it too
-    """Read a request for a count of tokens, which sets no limit to an answer. Raises BadRequest likewise."""
-    return _read(raw)
-
-
-def _read(raw: bytes) -> Conversation:
-    try:
-        return _conversation(decoded(raw))
-    except RecursionError:
-        raise too_deep() from None
 
 
 def _conversation(value: Any) -> Conversation:

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from gateway.dialects.anthropic.fields import DIALECT
-from gateway.dialects.anthropic.parts import NOBODY, arguments_of, object_of, signed, to_json
+from gateway.dialects.anthropic.parts import NOBODY, signed, to_json
 from gateway.dialects.neutral import (
     Argued,
     Asked,
@@ -23,7 +23,6 @@ from gateway.dialects.neutral import (
     Cited,
     Ended,
     Event,
-    Failed,
     Finish,
     Media,
     Refused,
@@ -31,8 +30,9 @@ from gateway.dialects.neutral import (
     Shown,
     Thought,
     Used,
+    whole,
 )
-from gateway.dialects.reading import Page, pages
+from gateway.dialects.reading import Page, arguments_of, object_of, pages
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
 
@@ -309,10 +309,7 @@ def writer(asked: Asked) -> Writer:
 
 def write_whole(asked: Asked, events: Iterable[Event]) -> bytes:
     """Word a whole answer. Raises ValueError for one that failed."""
-    said = list(events)
-    failed = next((event for event in said if isinstance(event, Failed)), None)
-    if failed is not None:
-        raise ValueError(failed.message)
+    said = whole(events)
     blocks = _Blocks(asked)
     frames = [*(words for event in said for words in blocks.take(event)), *blocks.end()]
     message: Words = frames[0]["message"]
@@ -352,11 +349,6 @@ class _Filled:
             **self._block, **texts, **({} if arguments is None else {"input": arguments_of(arguments)}),
             **({"citations": self._citations} if self._citations else {}),
         }
-
-
-def count_body(tokens: int) -> bytes:
-    """Word the answer to a request for a count of tokens."""
-    return orjson.dumps({"input_tokens": tokens})
 
 
 def error_body(error: GatewayError, request_id: str, attempts: Sequence[Mapping[str, Any]]) -> bytes:

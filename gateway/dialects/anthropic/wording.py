@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.anthropic.fields import DIALECT, too_deep, write_mark
+from gateway.dialects.anthropic.fields import DIALECT, write_mark
 from gateway.dialects.anthropic.parts import Wording, label
 from gateway.dialects.anthropic.schema import closable, closed
 from gateway.dialects.anthropic.thinking import (
@@ -28,6 +28,7 @@ from gateway.dialects.anthropic.thinking import (
     write_thinking,
 )
 from gateway.dialects.neutral import Choice, Conversation, Losses, Output, Reasoning, Result, Tool, Turn
+from gateway.dialects.reading import too_deep
 from gateway.errors import BadRequest
 
 # "drop": a hint, a label, a mark, or thoughts that only their own model can use. "refuse": the answer would be another.

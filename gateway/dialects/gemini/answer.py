@@ -32,7 +32,9 @@ from gateway.dialects.neutral import (
     Thinking,
     Thought,
     Used,
+    whole,
 )
+from gateway.dialects.reading import objects, string
 from gateway.errors import BadRequest
 from gateway.pricing import Usage
 from gateway.sse import Event as Frame
@@ -112,9 +114,9 @@ class Reader:
         usage = _usage(said.get("usageMetadata"))
         events: list[Event] = []
         if not self._began:
-            self._began, self._id = True, _string(said.get("responseId"))
-            events.append(Began(self._id, _string(said.get("modelVersion")), usage))
-        candidates = _objects(said.get("candidates"))
+            self._began, self._id = True, string(said.get("responseId"))
+            events.append(Began(self._id, string(said.get("modelVersion")), usage))
+        candidates = objects(said.get("candidates"))
         for candidate in candidates:
             events += self._candidate(candidate)
         if not candidates and _blocked(said):
@@ -133,7 +135,7 @@ class Reader:
         choice = choice if isinstance(choice, int) and 0 <= choice < 128 else 0
         content = candidate.get("content")
         events: list[Event] = []
-        for part in _objects(content.get("parts")) if isinstance(content, dict) else []:
+        for part in objects(content.get("parts")) if isinstance(content, dict) else []:
             for read in _parts(part):
                 events += self._part(read, choice)
         logprobs = _logprobs(candidate.get("logprobsResult"))
@@ -147,7 +149,7 @@ class Reader:
             Cited(DIALECT, {name: source}) for name in SOURCES
             if isinstance(source := candidate.get(name), dict) and source
         ]
-        reason = _string(candidate.get("finishReason"))
+        reason = string(candidate.get("finishReason"))
         return events + self._ended(reason, choice, candidate.get("finishMessage"))
 
     def _part(self, part: Part, choice: int) -> list[Event]:
@@ -191,13 +193,9 @@ def read_whole(body: bytes) -> list[Event]:
     said = _read(body)
     if said is None:
         raise ValueError("It is not a JSON object.")
-    if not _objects(said.get("candidates")) and not _blocked(said) and _error(said) is None:
+    if not objects(said.get("candidates")) and not _blocked(said) and _error(said) is None:
         raise ValueError("It has no candidates.")
-    events = Reader().feed(Frame(b"", body))
-    failed = next((event for event in events if isinstance(event, Failed)), None)
-    if failed is not None:
-        raise ValueError(failed.message)
-    return events
+    return whole(Reader().feed(Frame(b"", body)))
 
 
 def error_of_first(chunk: bytes) -> str | None:
@@ -239,7 +237,7 @@ def ending_of_body(body: bytes) -> Ending:
 
 
 def _finish(said: dict[str, Any]) -> str | None:
-    reasons = [_string(candidate.get("finishReason")) for candidate in _objects(said.get("candidates"))]
+    reasons = [string(candidate.get("finishReason")) for candidate in objects(said.get("candidates"))]
     reason = next((reason for reason in reasons if reason not in UNFINISHED), None)
     if reason is None:
         return Finish.FILTER.value if not reasons and _blocked(said) else None
@@ -280,14 +278,6 @@ def _parts(part: dict[str, Any]) -> list[Part]:
         return []
 
 
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
 def _usage(counts: object) -> Usage | None:
     """Return the usage, with thoughts among what was generated and the results of built-in tools among the prompt.
 
@@ -314,15 +304,15 @@ def _logprobs(result: object) -> tuple[dict[str, Any], ...]:
     """Return the tokens of a logprobsResult in OpenAI's form."""
     if not isinstance(result, dict):
         return ()
-    others = _objects(result.get("topCandidates"))
+    others = objects(result.get("topCandidates"))
     tokens = []
-    for at, chosen in enumerate(_objects(result.get("chosenCandidates"))):
-        top = _objects(others[at].get("candidates")) if at < len(others) else []
+    for at, chosen in enumerate(objects(result.get("chosenCandidates"))):
+        top = objects(others[at].get("candidates")) if at < len(others) else []
         tokens.append(_token(chosen) | {"top_logprobs": [_token(one) for one in top]})
     return tuple(tokens)
 
 
 def _token(candidate: dict[str, Any]) -> dict[str, Any]:
-    token, logprob = _string(candidate.get("token")), candidate.get("logProbability")
+    token, logprob = string(candidate.get("token")), candidate.get("logProbability")
     number = float(logprob) if isinstance(logprob, int | float) and abs(logprob) < 1e9 else 0.0
     return {"token": token, "logprob": number, "bytes": list(token.encode())}

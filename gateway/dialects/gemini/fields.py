@@ -9,28 +9,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.errors import BadRequest
+from gateway.dialects import reading
 
 DIALECT = "gemini"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _within = re.compile("(?<=[A-Za-z0-9])_([A-Za-z0-9])")
-
-
-def decoded(raw: bytes) -> Any:
-    """Return what a JSON text says. Raises BadRequest."""
-    try:
-        return msgspec.json.decode(raw)
-    except RecursionError:
-        raise too_deep() from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The body is not valid JSON: {error}. Send one JSON object in UTF-8.") from None
-
-
-def too_deep() -> BadRequest:
-    """Return the answer to a body that cannot be walked through."""
-    return BadRequest("The body is nested too deeply to be read. Send a flatter JSON object.")
 
 
 def camel(fields: dict[str, Any]) -> dict[str, Any]:
@@ -43,29 +28,9 @@ def camel(fields: dict[str, Any]) -> dict[str, Any]:
 
 def typed(kind: type[T], value: Any, path: str) -> tuple[T, dict[str, Any]]:
     """Return what `kind` knows of an object, and the rest of its fields. Raises BadRequest with the path at fault."""
-    named = camel(value) if isinstance(value, dict) else value
-    try:
-        known = msgspec.convert(named, kind)
-    except msgspec.ValidationError as error:
-        raise _wrong(str(error), path) from None
-    return known, {name: field for name, field in named.items() if name not in kind.__struct_encode_fields__}
+    return reading.typed(kind, camel(value) if isinstance(value, dict) else value, path)
 
 
 def listed(value: Any) -> list[Any]:
     """Return a repeated field as a list: Google takes a single one without brackets."""
     return value if isinstance(value, list) else [value]
-
-
-def missing(path: str) -> BadRequest:
-    """Return the answer to a field that must be there."""
-    return BadRequest(f"`{path}` is missing: it is required.", param=path)
-
-
-def _wrong(message: str, path: str) -> BadRequest:
-    what, _, inner = message.partition(" - at `")
-    if what.startswith("Object missing required field"):
-        return missing(f"{path}.{what.split('`')[1]}".lstrip("."))
-    field = (path + inner.removesuffix("`").removeprefix("$")).lstrip(".")
-    if not field:
-        return BadRequest(f"The body must be a JSON object: {what.lower()}.")
-    return BadRequest(f"`{field}` is wrong: {what[0].lower()}{what[1:]}.", param=field)

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.dialects.gemini.fields import DIALECT, camel, listed, missing, typed
+from gateway.dialects.gemini.fields import DIALECT, camel, listed, typed
 from gateway.dialects.neutral import Call, Media, Native, Part, Result, Text, Thinking
+from gateway.dialects.reading import missing, object_of, verbatim
 from gateway.errors import BadRequest
 
 # Gemini wants the type of every datum. An address says it by its ending, data by how they begin (in base64), and where
@@ -177,28 +178,7 @@ def write_output(text: str, *, error: bool) -> Any:
     said = object_of(text)
     if said is None:
         return {"error" if error else "output": text}
-    return _verbatim(text) if not error or "error" in said else {"error": _verbatim(text)}
-
-
-def arguments_of(text: str) -> Any:
-    """Return a call's arguments. What is no object, broken off as it may be, is shown to the model as it was."""
-    if object_of(text) is not None:
-        return _verbatim(text)
-    return {"arguments": text} if text.strip() else {}
-
-
-def object_of(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that a text is, None where it is none."""
-    try:
-        said = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
-    return said if isinstance(said, dict) else None
-
-
-def _verbatim(text: str) -> msgspec.Raw:
-    """Return a JSON text to be put into another as it is, on one line: it may become a part of an event."""
-    return msgspec.Raw(text.replace("\n", " ").replace("\r", " ").encode())
+    return verbatim(text) if not error or "error" in said else {"error": verbatim(text)}
 
 
 def write_media(media: Media, *, named: bool = False) -> dict[str, Any] | None:

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gateway.dialects.gemini.fields import DIALECT, decoded, listed, missing, too_deep, typed
+from gateway.dialects.gemini.fields import DIALECT, listed, typed
 from gateway.dialects.gemini.parts import read_part
 from gateway.dialects.gemini.schema import json_schema
 from gateway.dialects.gemini.thinking import read_thinking
 from gateway.dialects.neutral import Call, Choice, Conversation, Native, Output, Part, Reasoning, Result, Tool, Turn
+from gateway.dialects.reading import missing, whole
 from gateway.errors import BadRequest
 
 ROLES = {None: "user", "": "user", "user": "user", "function": "user", "model": "assistant"}
@@ -121,10 +122,7 @@ class _Calls:
 
 def read_request(raw: bytes, model: str) -> Conversation:  # noqa: ARG001 - in the dialects that have it in the body
     """Read a request whole. Raises BadRequest with the field at fault."""
-    try:
-        return _conversation(decoded(raw))
-    except RecursionError:
-        raise too_deep() from None
+    return whole(raw, _conversation)
 
 
 def _conversation(value: Any) -> Conversation:

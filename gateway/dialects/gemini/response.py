@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from gateway.dialects.gemini.fields import DIALECT
-from gateway.dialects.gemini.parts import FOREIGN, arguments_of, object_of, write_media
+from gateway.dialects.gemini.parts import FOREIGN, write_media
 from gateway.dialects.neutral import (
     Argued,
     Asked,
@@ -21,7 +21,6 @@ from gateway.dialects.neutral import (
     Cited,
     Ended,
     Event,
-    Failed,
     Finish,
     Media,
     Refused,
@@ -29,8 +28,9 @@ from gateway.dialects.neutral import (
     Shown,
     Thought,
     Used,
+    whole,
 )
-from gateway.dialects.reading import pages
+from gateway.dialects.reading import arguments_of, object_of, pages
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
 
@@ -223,13 +223,10 @@ def writer(asked: Asked) -> Writer:
 
 def write_whole(asked: Asked, events: Iterable[Event]) -> bytes:
     """Word a whole answer. Raises ValueError for one that failed."""
-    said = list(events)
-    failed = next((event for event in said if isinstance(event, Failed)), None)
-    if failed is not None:
-        raise ValueError(failed.message)
-    whole = Writer(asked)
-    whole.take(said)
-    return msgspec.json.encode(whole.rest() or {"candidates": []})
+    said = whole(events)
+    written = Writer(asked)
+    written.take(said)
+    return msgspec.json.encode(written.rest() or {"candidates": []})
 
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]]) -> Words:

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.gemini.fields import DIALECT, too_deep
-from gateway.dialects.gemini.parts import UNSIGNED, arguments_of, write_media, write_output
+from gateway.dialects.gemini.fields import DIALECT
+from gateway.dialects.gemini.parts import UNSIGNED, write_media, write_output
 from gateway.dialects.gemini.thinking import Control, control, write_thinking
 from gateway.dialects.neutral import (
     Call,
@@ -37,6 +37,7 @@ from gateway.dialects.neutral import (
     Tool,
     Turn,
 )
+from gateway.dialects.reading import arguments_of, too_deep
 from gateway.errors import BadRequest
 
 # "drop": a hint, a label, a mark, or thoughts that only their own model can use. "refuse": the answer would be another.

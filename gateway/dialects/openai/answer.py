@@ -29,7 +29,7 @@ from gateway.dialects.neutral import (
     Used,
 )
 from gateway.dialects.openai.parts import Words, signature_of
-from gateway.dialects.reading import data_url
+from gateway.dialects.reading import data_url, object_of, objects, string
 from gateway.pricing import Usage
 from gateway.sse import Event as Frame
 from gateway.sse import Parser
@@ -152,7 +152,7 @@ class _Call:
         """Say whether the arguments so far are all there can be."""
         if not (self.arguments and self.arguments[-1].rstrip().endswith("}")):
             return False
-        return _decoded("".join(self.arguments).encode()) is not None
+        return object_of("".join(self.arguments).encode()) is not None
 
 
 class _Told:
@@ -204,7 +204,7 @@ class _Reader:
         """Return what one frame says."""
         if frame.data == DONE:
             return self.finish()
-        chunk = _decoded(frame.data)
+        chunk = object_of(frame.data)
         return [] if chunk is None else self.read(chunk)
 
     def close(self) -> list[Event]:
@@ -220,11 +220,11 @@ class _Reader:
         if chunk.get("error") is not None:
             return [Failed(_message(chunk["error"]))]
         events: list[Event] = []
-        choices = _objects(chunk.get("choices"))
+        choices = objects(chunk.get("choices"))
         usage = None if chunk.get("usage") is None else _usage_of(chunk["usage"])
         if not self._begun and (choices or usage is not None):      # Azure's first chunk is about the prompt
             self._begun = True
-            events.append(Began(_text(chunk.get("id")), _text(chunk.get("model"))))
+            events.append(Began(string(chunk.get("id")), string(chunk.get("model"))))
         for said in choices:
             events += self._said(said)
         return events if usage is None else [*events, Used(usage)]
@@ -241,19 +241,19 @@ class _Reader:
         if isinstance(delta, dict):
             events += _shown(delta) if index == 0 else []       # the neutral events have one thinker
             logprobs = said.get("logprobs")
-            tokens = _objects(logprobs.get("content")) if isinstance(logprobs, dict) else []
+            tokens = objects(logprobs.get("content")) if isinstance(logprobs, dict) else []
             text = _content(delta.get("content"), "text")
             if text or tokens:
                 events.append(Said(text, index, tuple(
-                    {**token, "top_logprobs": _objects(token.get("top_logprobs"))} for token in tokens
+                    {**token, "top_logprobs": objects(token.get("top_logprobs"))} for token in tokens
                 )))
-            if refusal := _text(delta.get("refusal")):
+            if refusal := string(delta.get("refusal")):
                 of.refused = True
                 events.append(Refused(refusal, index))
             if index == 0:
-                events += (Cited(DIALECT, note) for note in _objects(delta.get("annotations")))
+                events += (Cited(DIALECT, note) for note in objects(delta.get("annotations")))
             events += self._calls(index, of, delta)
-        if reason := _text(said.get("finish_reason")):
+        if reason := string(said.get("finish_reason")):
             events += self._ended(index, of, reason)
         return events
 
@@ -269,7 +269,7 @@ class _Reader:
         return [Ended(reason, choice=index)]
 
     def _calls(self, index: int, of: _Told, delta: Words) -> list[Event]:
-        calls = _objects(delta.get("tool_calls"))
+        calls = objects(delta.get("tool_calls"))
         old = delta.get("function_call")
         if isinstance(old, dict):
             calls.append({"index": 0, "id": old.get("name"), "function": old})      # the old form goes by names
@@ -284,7 +284,7 @@ class _Reader:
 
     def _called(self, index: int, of: _Told, delta: Words, function: Words) -> list[Event]:
         """Say that a call begins, once it has a name, and what is new of its arguments."""
-        given, name = _text(delta.get("id")) or None, _text(function.get("name")) or None
+        given, name = string(delta.get("id")) or None, string(function.get("name")) or None
         call = of.call(_number(delta.get("index")), given, name)
         call.id, call.name = call.id or given, call.name or name
         call.signature = call.signature or signature_of(delta)
@@ -308,10 +308,10 @@ def reader() -> _Reader:
 
 def read_whole(body: bytes) -> list[Event]:
     """Read a whole answer. Raises ValueError where it is none."""
-    answer = _decoded(body)
+    answer = object_of(body)
     if answer is None:
         raise ValueError("it is no chat completion")
-    if answer.get("error") is not None or not _objects(answer.get("choices")):
+    if answer.get("error") is not None or not objects(answer.get("choices")):
         raise ValueError("it has no choices")
     reading = _Reader()
     return [*reading.read(answer), *reading.finish()]
@@ -320,12 +320,12 @@ def read_whole(body: bytes) -> list[Event]:
 def _shown(delta: Words) -> list[Event]:
     """Return what comes before the words: thinking, and images as OpenRouter sends them."""
     events: list[Event] = []
-    thought = _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
+    thought = string(delta.get("reasoning_content")) or string(delta.get("reasoning"))
     if thought := thought or _content(delta.get("content"), "thinking"):
         events.append(Thought(thought, dialect=DIALECT))
-    for image in _objects(delta.get("images")):
+    for image in objects(delta.get("images")):
         place = image.get("image_url")
-        if isinstance(place, dict) and (address := _text(place.get("url"))):
+        if isinstance(place, dict) and (address := string(place.get("url"))):
             kind, data = data_url(address)
             events.append(Shown(Media("image", kind, data, address if data is None else None)))
     return events
@@ -335,32 +335,16 @@ def _content(value: Any, kind: str) -> str:
     """Return the text of a content, or of its parts of one kind: Mistral sends a list when it thinks."""
     if isinstance(value, str):
         return value if kind == "text" else ""
-    found = (part.get(kind) for part in _objects(value) if part.get("type") == kind)
+    found = (part.get(kind) for part in objects(value) if part.get("type") == kind)
     return "".join(_content(each, "text") for each in found)
 
 
 def _arguments(value: Any) -> str:
-    return msgspec.json.encode(value).decode() if isinstance(value, dict) else _text(value)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return msgspec.json.encode(value).decode() if isinstance(value, dict) else string(value)
 
 
 def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_CHOICES else None
-
-
-def _objects(value: Any) -> list[Words]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _decoded(data: bytes) -> Words | None:
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _usage_of(value: Any) -> Usage | None:

@@ -31,7 +31,7 @@ from gateway.dialects.neutral import (
     Turn,
 )
 from gateway.dialects.openai.parts import Function, known, read_call, read_part
-from gateway.dialects.reading import decoded, lifetime, too_deep, typed
+from gateway.dialects.reading import lifetime, typed, whole
 from gateway.errors import BadRequest
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
@@ -122,10 +122,7 @@ class _Schema(msgspec.Struct):
 
 def read_request(raw: bytes, model: str) -> Conversation:  # noqa: ARG001 - the dialects that have it in the path need it
     """Read a request whole. Raises BadRequest with the field at fault."""
-    try:
-        return _Reading().conversation(decoded(raw))
-    except RecursionError:
-        raise too_deep() from None
+    return whole(raw, _Reading().conversation)
 
 
 class _Reading:

@@ -30,11 +30,6 @@ def one_of(value: str | None, allowed: Collection[str], path: str) -> str | None
     raise wrong(path, f"it is {value[:40]!r}, expected one of {names}")
 
 
-def missing(path: str) -> BadRequest:
-    """Return the answer to a field that must be there."""
-    return BadRequest(f"`{path}` is missing: it is required.", param=path)
-
-
 def wrong(path: str, what: str) -> BadRequest:
     """Return the answer to a field that cannot be read."""
     return BadRequest(f"`{path}` is wrong: {what}.", param=path)

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.neutral import Call, Media, Native, Part, Refusal, Result, Text, Thinking, Turn
-from gateway.dialects.reading import data_url
-from gateway.dialects.responses.fields import DIALECT, missing, one_of, typed
+from gateway.dialects.reading import data_url, missing
+from gateway.dialects.responses.fields import DIALECT, one_of, typed
 from gateway.dialects.responses.sealed import unpack
 from gateway.errors import BadRequest
 

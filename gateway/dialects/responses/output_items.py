@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from gateway.dialects.neutral import Called, Media
+from gateway.dialects.reading import object_of
 from gateway.dialects.responses.citing import annotations
 from gateway.dialects.responses.fields import DIALECT
 from gateway.dialects.responses.sealed import Sealed, pack
@@ -201,7 +200,7 @@ class Call(Item):
     def whole(self) -> bool:
         """Whether the arguments are a JSON object: nothing can follow it."""
         if self._whole is None:
-            self._whole = _is_object("".join(self._pieces))
+            self._whole = object_of("".join(self._pieces)) is not None
         return self._whole
 
     def words(self) -> Words:
@@ -247,10 +246,3 @@ class Image(Item):
         for stage in ("in_progress", "generating", "completed"):
             self._tell(f"response.image_generation_call.{stage}")
         self.end("completed")
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from gateway.dialects.neutral import Choice, Conversation, Native, Output, Reasoning, Text, Tool, Turn
-from gateway.dialects.reading import decoded, too_deep
+from gateway.dialects.reading import whole
 from gateway.dialects.responses.fields import DIALECT, one_of, typed, wrong
 from gateway.dialects.responses.input_items import read_items
 from gateway.errors import BadRequest
@@ -110,10 +110,7 @@ class _StreamOptions(msgspec.Struct):
 
 def read_request(raw: bytes, model: str) -> Conversation:  # noqa: ARG001 - for the dialects that lack it in the body
     """Read a request whole. Raises BadRequest with the field at fault."""
-    try:
-        return _conversation(decoded(raw))
-    except RecursionError:
-        raise too_deep() from None
+    return whole(raw, _conversation)
 
 
 def _conversation(value: Any) -> Conversation:

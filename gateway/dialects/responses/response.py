@@ -24,6 +24,7 @@ from gateway.dialects.neutral import (
     Text,
     Tool,
     Used,
+    whole,
 )
 from gateway.dialects.responses.output import Output as Items
 from gateway.errors import GatewayError
@@ -133,13 +134,10 @@ def writer(asked: Asked) -> Writer:
 
 def write_whole(asked: Asked, events: Iterable[Event]) -> bytes:
     """Word a whole answer. Raises ValueError for one that failed."""
-    said = list(events)
-    failed = next((event for event in said if isinstance(event, Failed)), None)
-    if failed is not None:
-        raise ValueError(failed.message)
-    whole = Writer(asked)
-    whole.feed([*said, Ended(Finish.STOP)])     # which counts where no other reason was told
-    return msgspec.json.encode(whole.response())
+    said = whole(events)
+    written = Writer(asked)
+    written.feed([*said, Ended(Finish.STOP)])     # which counts where no other reason was told
+    return msgspec.json.encode(written.response())
 
 
 def _usage(usage: Usage) -> Words:

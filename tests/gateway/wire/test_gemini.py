@@ -84,6 +84,10 @@ JSON = st.recursive(
 @settings(deadline=None, derandomize=True, database=None, max_examples=150)
 @given(parts=st.lists(st.dictionaries(st.sampled_from(["text", "inlineData", "fileData"]), JSON), max_size=3))
 def test_arbitrary_values(parts: list[dict[str, Any]]) -> None:
-    """Any JSON is either read or refused with a BadRequest."""
+    """Any JSON is either read, and goes on as it came, or refused with a BadRequest."""
+    request = None
     with contextlib.suppress(BadRequest):
-        asked(contents=[{"parts": parts}]).last_user_text()
+        request = asked(contents=[{"parts": parts}])
+
+    assert request is None or request.body_for(request.model) == request.raw
+    assert request is None or isinstance(request.last_user_text(), str)

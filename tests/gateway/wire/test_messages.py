@@ -96,6 +96,10 @@ JSON = st.recursive(
 @settings(deadline=None, derandomize=True, database=None, max_examples=150)
 @given(content=st.lists(JSON, max_size=3))
 def test_arbitrary_values(content: list[Any]) -> None:
-    """Any JSON is either read or refused with a BadRequest."""
+    """Any JSON is either read, and goes on as it came, or refused with a BadRequest."""
+    request = None
     with contextlib.suppress(BadRequest):
-        asked(messages=[{"role": "user", "content": content}]).last_user_text()
+        request = asked(messages=[{"role": "user", "content": content}])
+
+    assert request is None or request.body_for(request.model) == request.raw
+    assert request is None or isinstance(request.last_user_text(), str)

@@ -70,6 +70,10 @@ JSON = st.recursive(
 @settings(deadline=None, derandomize=True, database=None, max_examples=150)
 @given(items=st.lists(st.dictionaries(st.sampled_from(["type", "role", "content", "output"]), JSON), max_size=3))
 def test_arbitrary_values(items: list[dict[str, Any]]) -> None:
-    """Any JSON is either read or refused with a BadRequest."""
+    """Any JSON is either read, and goes on as it came, or refused with a BadRequest."""
+    request = None
     with contextlib.suppress(BadRequest):
-        asked(input=items).last_user_text()
+        request = asked(input=items)
+
+    assert request is None or request.body_for(request.model) == request.raw
+    assert request is None or isinstance(request.last_user_text(), str)

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dialects.anthropic.fields import decoded, missing, read_mark, typed, write_mark
+from gateway.dialects.anthropic.fields import read_mark, typed, write_mark
+from gateway.dialects.reading import decoded, missing
 from gateway.errors import BadRequest
 
 

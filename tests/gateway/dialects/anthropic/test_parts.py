@@ -4,20 +4,10 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.anthropic.parts import (
-    Wording,
-    arguments_of,
-    fit,
-    label,
-    object_of,
-    read_block,
-    read_content,
-    signed,
-    to_json,
-    unsigned,
-)
+from gateway.dialects.anthropic.parts import Wording, fit, label, read_block, read_content, signed, to_json, unsigned
 from gateway.dialects.anthropic.wording import LOSSES
 from gateway.dialects.neutral import Call, Losses, Media, Native, Part, Refusal, Result, Text, Thinking
+from gateway.dialects.reading import arguments_of, object_of
 from gateway.errors import BadRequest, Inexpressible
 
 PNG, PDF = "iVBORw0KGgo=", "JVBERi0="

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.anthropic.request import read_count_request, read_request
+from gateway.dialects.anthropic.request import read_request
 from gateway.dialects.anthropic.wording import LOSSES, write_request
 from gateway.dialects.neutral import Choice, Conversation, Losses, Native, Output, Reasoning, Text, Tool, Turn
 from gateway.errors import BadRequest
@@ -238,15 +238,6 @@ def test_wrong_requests(body: Any, param: str | None) -> None:
 
     assert refused.value.param == param
     assert (param or "JSON object") in refused.value.message
-
-
-def test_a_count_needs_no_limit() -> None:
-    """A request that only asks how many tokens it has is read without `max_tokens`, and refused for the rest."""
-    raw = orjson.dumps({"model": "m", "messages": [HI]})
-
-    assert read_count_request(raw, "m").turns == (Turn("user", (Text("Hi"),)),)
-    with pytest.raises(BadRequest):
-        read_count_request(b"{}", "m")
 
 
 def nested(depth: int) -> bytes:

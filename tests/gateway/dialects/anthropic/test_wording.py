@@ -1,5 +1,6 @@
 """Other dialects' conversations as Messages requests: what is said, what is lost, what is refused."""
 
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -289,8 +290,8 @@ def test_what_is_nested_too_deeply() -> None:
 
 def test_the_official_types_take_what_is_written() -> None:
     """Each block, tool and setting of a written request is one that Anthropic's own SDK would send."""
-    types = pytest.importorskip("anthropic.types")
-    adapter = pytest.importorskip("pydantic").TypeAdapter
+    types = import_module("anthropic.types")
+    adapter = import_module("pydantic").TypeAdapter
     body, _ = written(
         system("Be brief."), user(
             Text("Hi", cache="1h"), Media("image", "image/png", "iVBORw0KGgo="), Media("image", url="https://a/b.png"),

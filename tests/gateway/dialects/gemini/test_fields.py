@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dialects.gemini.fields import camel, decoded, listed, missing, too_deep, typed
+from gateway.dialects.gemini.fields import camel, listed, typed
+from gateway.dialects.reading import decoded, missing, too_deep
 from gateway.errors import BadRequest
 
 

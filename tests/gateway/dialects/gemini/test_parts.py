@@ -6,8 +6,9 @@ import msgspec
 import orjson
 import pytest
 
-from gateway.dialects.gemini.parts import arguments_of, object_of, read_part, write_media, write_output
+from gateway.dialects.gemini.parts import read_part, write_media, write_output
 from gateway.dialects.neutral import Call, Media, Native, Part, Result, Text, Thinking
+from gateway.dialects.reading import arguments_of, object_of
 from gateway.errors import BadRequest
 
 PNG = "iVBORw0KGgoAAAANSUhEUg"

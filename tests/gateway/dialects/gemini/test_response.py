@@ -1,6 +1,7 @@
 """Answers and errors in Gemini's words: whole streams, read back, and as Google's own SDK takes them."""
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -360,7 +361,7 @@ def test_a_broken_stream_ends_with_an_error(cut: bool, before: bytes) -> None:
 
 def test_googles_own_types_take_what_is_written() -> None:
     """Every frame, whole answer and error is one that Google's SDK reads as it was meant."""
-    types, apierror = pytest.importorskip("google.genai.types"), pytest.importorskip("google.genai.errors")
+    types, apierror = import_module("google.genai.types"), import_module("google.genai.errors")
     batches: list[list[Event]] = [
         [Thought("Hm.", dialect="gemini"), Said("a", 0, ({"token": "a", "logprob": -1.0, "top_logprobs": []},))],
         [Called(0, "i", "f", "c2ln"), Argued(0, '{"a":1}')], [Shown(Media("image", "image/png", "aaaa"))],

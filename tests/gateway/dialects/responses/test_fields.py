@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from gateway.dialects.responses.fields import missing, one_of, typed, wrong
+from gateway.dialects.reading import missing
+from gateway.dialects.responses.fields import one_of, typed, wrong
 from gateway.errors import BadRequest
 
 

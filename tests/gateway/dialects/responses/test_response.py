@@ -1,6 +1,7 @@
 """Answers and errors in the words of the Responses API: streams, what is repeated of a request, OpenAI's own SDK."""
 
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -297,8 +298,8 @@ def test_any_split_of_the_events(cuts: list[int]) -> None:
 
 def with_sdk(events: Sequence[Event], asked: Asked) -> list[Any]:
     """Read a stream into the SDK's types, strictly."""
-    responses = pytest.importorskip("openai.types.responses")
-    pydantic = pytest.importorskip("pydantic")
+    responses = import_module("openai.types.responses")
+    pydantic = import_module("pydantic")
     adapter = pydantic.TypeAdapter(responses.ResponseStreamEvent)
     return [adapter.validate_python(frame) for frame in frames(written(events, asked))]
 
@@ -324,7 +325,7 @@ def test_every_event_is_one_of_openais(events: list[Event], asked: Asked) -> Non
 @pytest.mark.parametrize("asked", [ASKED, everything()], ids=["plain", "everything"])
 def test_a_whole_answer_is_one_of_openais(asked: Asked) -> None:
     """The object is valid as the SDK's Response, and says the same."""
-    responses = pytest.importorskip("openai.types.responses")
+    responses = import_module("openai.types.responses")
     response = responses.Response.model_validate_json(write_whole(asked, RICH))
 
     assert ("resp_r1", "completed", "Hi there", 39) == (
@@ -335,8 +336,8 @@ def test_a_whole_answer_is_one_of_openais(asked: Asked) -> None:
 
 def test_the_sdk_puts_the_stream_together() -> None:
     """The SDK's own accumulator takes every event and ends with the response that a whole answer is."""
-    streaming = pytest.importorskip("openai.lib.streaming.responses._responses")
-    openai = pytest.importorskip("openai")
+    streaming = import_module("openai.lib.streaming.responses._responses")
+    openai = import_module("openai")
     state = streaming.ResponseStreamState(text_format=openai.omit, input_tools=openai.omit)
     heard = [event for one in with_sdk(RICH, ASKED) for event in state.handle_event(one)]
     final = state._completed_response
@@ -350,8 +351,8 @@ def test_the_sdk_puts_the_stream_together() -> None:
 
 def test_the_sdk_reads_the_error_event() -> None:
     """It is a valid event by the documentation, and makes the SDK raise as OpenAI's own does."""
-    responses = pytest.importorskip("openai.types.responses")
-    openai, httpx = pytest.importorskip("openai"), pytest.importorskip("httpx2")
+    responses = import_module("openai.types.responses")
+    openai, httpx = import_module("openai"), import_module("httpx2")
     frame = error_event(errors.StreamBroken("It broke."), "req_1", mid_event=False)
     event = responses.ResponseErrorEvent.model_validate_json(Parser().feed(frame)[0].data)
     client = openai.OpenAI(api_key="x", http_client=httpx.Client(transport=httpx.MockTransport(
