@@ -9,6 +9,7 @@ receipt is recorded. A request may go to another target until its first byte is 
 import asyncio
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from gateway.relay import Way
 from gateway.router import Plan, Reason, Router, Target, Verdict
 from gateway.translate import Translator, passes
 from gateway.upstream.pool import Answer, Model
-from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
+from gateway.wire import ChatRequest, chat, counting, gemini, messages, plain, responses
 
 MAX_ATTEMPTS = 2       # one attempt and one fallback
 PLAIN = ("embeddings", "completions")       # passed through to a model that is named
@@ -153,24 +154,23 @@ class Handler:
         refusal: GatewayError = Unavailable("No target is left to try.")
         receipt.threshold = plan.threshold
         translator = Translator(request, receipt.request_id, int(time.time()))
-        for target in plan.targets:
-            if len(receipt.attempts) == MAX_ATTEMPTS:
-                break
+        targets = deque(plan.targets)
+        while targets and len(receipt.attempts) < MAX_ATTEMPTS:
+            target = targets.popleft()
             model = self._with.models[target.model]
+            pool, same = model.pool, model.pool.dialect == request.surface
+            ours = request.stream and pool.stream_usage and not (same and request.counted)     # we ask, not the caller
             try:
-                body, lost = translator.body_for(model.pool.dialect, model.upstream_name)
+                body, lost = translator.body_for(pool.dialect, model.upstream_name, counted=pool.stream_usage)
             except Inexpressible as error:                   # nothing was sent: it is no attempt
                 refusal = _more_telling(refusal, error)
                 continue
-            same = model.pool.dialect == request.surface
-            first_choice = target is plan.targets[0]
-            reason = Reason.FALLBACK if receipt.attempts else plan.reason if first_choice else Reason.CAPABILITY
-            _book_target(receipt, target, reason)
+            _book_target(receipt, target, _reason(plan, target, receipt))
             receipt.lost = lost
             attempt = receipt.attempt(target.model, clock())
             with ExitStack() as held:
                 try:
-                    lease = held.enter_context(model.pool.lease())
+                    lease = held.enter_context(pool.lease())
                     passed = request.passed if same else None
                     answer = await lease.send(model, body, stream=request.stream, kind=request.kind, headers=passed)
                 except GatewayError as error:
@@ -181,8 +181,13 @@ class Handler:
                     refusal = _more_telling(refusal, error)
                     continue
                 attempt.ended, attempt.status = clock(), answer.status
+                if ours and counting.refused(answer.status, answer.first):
+                    pool.stream_usage = False                # an older server: what its streams cost stays unknown
+                    logs.say("no stream usage", "warning", upstream=pool.name)
+                    targets.appendleft(target)
+                    continue
                 # outside the try: an error while relaying must never start another attempt
-                yield answer, Way(translator.surface, model.pool.speaks, None if same else translator.asked)
+                yield answer, Way(translator.surface, pool.speaks, None if same else translator.asked, uncount=ours)
                 return
         raise refusal
 
@@ -218,6 +223,12 @@ def estimate(request: ChatRequest, receipt: Receipt) -> web.Response:
     headers = {**response_headers(receipt), "x-thriftgate-estimate": "length"}
     receipt.sent_bytes = len(body)
     return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+def _reason(plan: Plan, target: Target, receipt: Receipt) -> Reason:
+    if target is plan.targets[0]:
+        return plan.reason
+    return Reason.FALLBACK if receipt.attempts else Reason.CAPABILITY
 
 
 def _book_target(receipt: Receipt, target: Target, reason: Reason) -> None:

@@ -21,6 +21,7 @@ from gateway.receipt import Outcome, Receipt
 from gateway.sse import Parser
 from gateway.translate import Translation
 from gateway.upstream.pool import Answer
+from gateway.wire.counting import Uncount
 
 HEAD_BYTES = 2_048     # Anthropic says at the beginning what the prompt was
 TAIL_BYTES = 8_192     # the finish and usage frames of a stream fit many times over
@@ -33,11 +34,12 @@ OF_THE_BODY = ("content-type", "content-encoding")     # they describe bytes tha
 
 
 class Way(NamedTuple):
-    """The dialects of the two sides; `asked` where they differ."""
+    """The dialects of the two sides; `asked` where they differ. `uncount`: the usage in the stream is for us alone."""
 
     surface: Surface
     upstream: Upstream
     asked: Asked | None = None
+    uncount: bool = False
 
 
 class Straight:
@@ -90,6 +92,24 @@ class Straight:
             parser = Parser()
             events = [event for chunk in self._head for event in parser.feed(chunk)] + events
         return self._upstream.ending_of_stream(events), between
+
+
+class Counted(Straight):
+    """A stream that passes as it would have come had we not asked for its usage."""
+
+    __slots__ = ("_uncount",)
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__(upstream)
+        self._uncount = Uncount()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what the client gets."""
+        return self._uncount.feed(chunk)
+
+    def close(self) -> bytes:
+        """Return what no blank line has ended."""
+        return self._uncount.close()
 
 
 class Translated:
@@ -218,7 +238,7 @@ class _Sent(NamedTuple):
 
 def _through(answer: Answer, way: Way) -> Through:
     if way.asked is None:
-        return Straight(way.upstream)
+        return Counted(way.upstream) if way.uncount and _is_readable(answer) else Straight(way.upstream)
     if not _is_readable(answer):
         kind = answer.headers.get("Content-Type", "nothing")[:100]
         raise Refused(f"The upstream was asked for a stream of events and sent {kind}", 502)

@@ -15,7 +15,7 @@ from gateway.dialects.register import SURFACES, UPSTREAMS
 from gateway.errors import Inexpressible
 from gateway.pricing import Usage
 from gateway.sse import Parser
-from gateway.wire import ChatRequest
+from gateway.wire import ChatRequest, counting
 
 # How a surface marks thinking that another dialect's provider sealed, where its own provider would refuse it.
 # A quote behind a backslash is one in somebody's words.
@@ -53,13 +53,15 @@ class Translator:
         """What the answer's wording needs to know of the request."""
         return Asked(self._answer_id, self.request.model, self._created, self.conversation)
 
-    def body_for(self, dialect: str, name: str) -> tuple[bytes, tuple[str, ...]]:
+    def body_for(self, dialect: str, name: str, *, counted: bool = True) -> tuple[bytes, tuple[str, ...]]:
         """Return the body for a model called `name`, and which fields were left out of it.
 
-        Raises Inexpressible where `dialect` lacks what is asked for.
+        A stream is asked what it used; not with `counted` false, for a server that does not know how. Raises
+        Inexpressible where `dialect` lacks what is asked for.
         """
         if passes(self.request, dialect):
-            return self.request.body_for(name), ()
+            body = self.request.body_for(name)
+            return counting.asking(body) if counted and not self.request.counted else body, ()
         if self.request.kind != "chat":
             raise Inexpressible(
                 f"{self.request.kind} are passed through to upstreams that speak OpenAI's dialect; "
@@ -68,7 +70,10 @@ class Translator:
         upstream = UPSTREAMS[dialect]
         losses = Losses(dialect, upstream.LOSSES)
         conversation = _offering_what_there_is(self.conversation, dialect, losses)
-        return upstream.write_request(conversation, name, losses), tuple(losses.kept)
+        body = upstream.write_request(conversation, name, losses)
+        if self.request.stream and not counted:
+            body = counting.unasking(body)
+        return body, tuple(losses.kept)
 
 
 def _offering_what_there_is(conversation: Conversation, dialect: str, losses: Losses) -> Conversation:

@@ -41,6 +41,7 @@ class Dials:
     # refusals
     error_rate: float = 0.0  # share of the calls that are refused with `status`
     status: int = 500  # 400, 401, 403, 404, 413, 429, 500, 502, 503 or 529
+    unknown: str = ""  # a field that this server does not know: a request that has it gets a 400, as from older ones
     retry_after_s: float = 1.0  # the Retry-After of a 429, 503 or 529
     # faults
     fault: str = ""  # one of FAULTS; see loadtest.script for what each does

@@ -172,6 +172,9 @@ class MockUpstream:
             raise speaks.no_such_model(call.model)
         want = speaks.understood(arrived)
         dials = self._dials_of(call.model, named, arrived.body)
+        if dials.unknown and dials.unknown in arrived.body:
+            what = f"Unrecognized request argument supplied: {dials.unknown}"
+            raise RefusalError(400, what, param=dials.unknown, code="unknown_parameter")
         if self._chance.random() < dials.error_rate:
             refused = RefusalError(dials.status)
             refused.retry_after_s = dials.retry_after_s

@@ -24,6 +24,7 @@ from multidict import CIMultiDict
 
 from classifier.predict import Predictor
 from gateway import app, config
+from loadtest.journal import Call
 from loadtest.mock_upstream import MockUpstream
 
 ROOT = Path(__file__).parent.parent
@@ -103,6 +104,12 @@ class Reply:
 def chat(text: str = "hi", **more: Any) -> dict[str, Any]:
     """A request for the route `auto`."""
     return {"model": "auto", "messages": [{"role": "user", "content": text}], **more}
+
+
+def unasked(call: Call) -> bytes:
+    """Return what the mock provider would have sent had nobody asked it for usage."""
+    frames = b"".join(call.sent).replace(b',"usage":null', b"").split(b"\n\n")
+    return b"\n\n".join(frame for frame in frames if b'"choices":[],"usage":{' not in frame)
 
 
 def request_bytes(body: bytes, *headers: str) -> bytes:

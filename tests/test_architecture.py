@@ -25,7 +25,10 @@ DIALECT_ROOMS = (
 LEVELS = [
     {"errors", "logs"},
     {"sse", "pricing", "faults"},
-    {"wire.request", "receipt", "metrics", "config", "dialects.neutral"},
+    {"wire.request", "receipt", "metrics", "config.settings", "dialects.neutral"},
+    {"config.reading", "wire.counting"},
+    {"config.environment"},
+    {"config"},
     {"wire.chat", "wire.messages", "wire.responses", "wire.gemini", "wire.plain", "dialects.door", "dialects.reading"},
     {"wire"},
     {"router", "auth"},
@@ -46,16 +49,17 @@ LEVELS = [
     {"__main__"},
 ]
 PURE = {
-    "errors", "sse", "pricing", "faults", "receipt", "metrics", "config", "router", "auth", "explain", "translate",
-    *(room for rooms in LEVELS for room in rooms if room.startswith(("dialects", "wire"))),
+    "errors", "sse", "pricing", "faults", "receipt", "metrics", "router", "auth", "explain", "translate",
+    *(room for rooms in LEVELS for room in rooms if room.startswith(("config", "dialects", "wire"))),
 }
 # Outside our packages, a room of this list may use only what stands beside it (and the standard library).
 THIRD_PARTY = {
     "errors": set(), "sse": set(), "auth": {"msgspec"}, "router": {"msgspec"}, "translate": {"msgspec"},
-    "pricing": {"msgspec"}, "receipt": {"msgspec"}, "config": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
+    "pricing": {"msgspec"}, "receipt": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
     "metrics": {"prometheus_client"}, "ledger": set(),
     "classify": {"msgspec"}, "upstream.deadline": set(),
     "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"},
+    **{room: {"msgspec"} for rooms in LEVELS for room in rooms if room.startswith("config")},
     **{room: {"msgspec", "orjson"} for rooms in LEVELS for room in rooms if room.startswith(("dialects", "wire"))},
 }
 MAY_ALSO = {
@@ -66,7 +70,7 @@ MAY_ALSO = {
 FORBIDDEN_IN_PURE = {
     "asyncio", "time", "random", "logging", "structlog", "datetime", "uuid", "secrets", "threading", "socket",
 }
-READS_DISK = {"config"}                    # load(): once, at start
+READS_DISK = {"config.reading"}                    # load(): once, at start
 CLASSIFIER_MAY = {"numpy", "onnxruntime", "tokenizers", "orjson", "msgspec"}
 CEILING_FUNCTION, CEILING_MODULE = 60, 400
 

@@ -27,7 +27,7 @@ CALLERS_FAULT = frozenset({400, 409, 413, 414, 415, 422, 431})
 
 
 class Pool:
-    """The connections and slots of one upstream. The counter `in_flight` is its only mutable state."""
+    """The connections and slots of one upstream. `in_flight`, and what it does not know, are its mutable state."""
 
     def __init__(self, name: str, config: UpstreamConfig) -> None:
         self.name = name
@@ -35,6 +35,7 @@ class Pool:
         self.in_flight = 0
         self.base_url = config.base_url
         self.dialect = config.dialect
+        self.stream_usage = config.stream_usage      # until it refuses a request for that
         self.speaks: Upstream = UPSTREAMS[config.dialect]
         headers = {
             "Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "thriftgate",

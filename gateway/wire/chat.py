@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import BadRequest
+from gateway.wire.counting import asks
 from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Message, Tokens, read
 
 
@@ -15,6 +16,7 @@ class _Body(msgspec.Struct, frozen=True):
     model: str
     messages: list[Message]
     stream: bool | None = None
+    stream_options: Any = None
     tools: list[dict[str, Any]] | None = None
     functions: list[dict[str, Any]] | None = None
     response_format: dict[str, Any] | None = None
@@ -36,6 +38,7 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         model=body.model,
         messages=body.messages,
         stream=bool(body.stream),
+        counted=not body.stream or asks(body.stream_options),
         tools=len(body.tools or ()) + len(body.functions or ()),
         images=sum(message.images() for message in body.messages),
         structured=(body.response_format or {}).get("type") == "json_schema",

@@ -1,15 +1,18 @@
 """What the path looks at in a request that is passed through and not judged: embeddings, legacy completions."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
+from gateway.wire.counting import asks
 from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Tokens, read
 
 
 class _Body(msgspec.Struct, frozen=True):
     model: str
     stream: bool | None = None
+    stream_options: Any = None
     max_tokens: Tokens | None = None
 
 
@@ -25,6 +28,7 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: str) -> ChatRequest:
         model=body.model,
         messages=[],
         stream=bool(body.stream),
+        counted=not body.stream or asks(body.stream_options),
         tools=0,
         images=0,
         structured=False,

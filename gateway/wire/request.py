@@ -65,6 +65,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     rung: str | None        # the rung the caller pins, if any
     session: str | None     # the conversation the caller names, if any
     passed: Mapping[str, str] = {}      # headers that mean something to an upstream of the same dialect
+    counted: bool = True    # a stream of the answer says what it used: the caller asked, or its dialect always does
     kind: str = "chat"      # or embeddings, completions, count_tokens: passed through, not judged
 
     def last_user_text(self) -> str:
@@ -75,15 +76,20 @@ class ChatRequest(msgspec.Struct, frozen=True):
         """Return the body with the model's name exchanged and every other value's bytes as they came."""
         if name == self.model or self.surface == "gemini":      # which has it in the path
             return self.raw
-        try:
-            fields: dict[str, msgspec.Raw] = _fields.decode(self.raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise unreadable(error) from None       # the name of a field that `decode` skipped is not UTF-8
-        fields["model"] = msgspec.Raw(msgspec.json.encode(name))
-        return msgspec.json.encode(fields)
+        given = fields(self.raw)
+        given["model"] = msgspec.Raw(msgspec.json.encode(name))
+        return msgspec.json.encode(given)
 
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def fields(raw: bytes) -> dict[str, msgspec.Raw]:
+    """Return a body's fields with the bytes of their values, or raise BadRequest."""
+    try:
+        return _fields.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise unreadable(error) from None       # the name of a field that `decode` skipped is not UTF-8
 
 
 def read(decoder: msgspec.json.Decoder[B], raw: bytes) -> B:

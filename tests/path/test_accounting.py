@@ -1,6 +1,8 @@
 """One receipt for each request, whatever happened; honest money; and nothing in it that nobody may see."""
 
 import asyncio
+import contextlib
+import re
 from collections import Counter
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.mock_upstream import MockUpstream
-from tests.conftest import Running, Start, Upstream, chat, two_rungs
+from tests.conftest import Client, Running, Start, Upstream, chat, two_rungs
 from tests.path.conftest import Scripted, Spawn
 
 SECRETS = {
@@ -78,15 +80,72 @@ async def test_the_price_is_that_of_the_model_that_answered(
     assert receipt["premium_usd_micros"] == receipt["cost_usd_micros"]
 
 
-async def test_a_stream_without_usage_has_an_unknown_cost(serve: Start) -> None:
-    """Unknown is not zero."""
+@pytest.mark.parametrize("dials", [{}, {"split": 7}, {"crlf": True}], ids=["", "split", "crlf"])
+@pytest.mark.parametrize("asked", [{}, {"stream_options": {"include_usage": False}}], ids=["unsaid", "declined"])
+async def test_complaint_13_a_stream_is_counted_though_nobody_asked(
+    serve: Start, first: MockUpstream, asked: dict[str, Any], dials: dict[str, object]
+) -> None:
+    """The receipt has tokens and cost; the caller gets what would have come had the gateway not asked."""
     running = await serve()
-    await running.ask(chat(stream=True))
+    first.turn(tokens=20, **dials)
+    async with contextlib.AsyncExitStack() as held:
+        direct = Client(first.root_url)
+        held.push_async_callback(direct.close)
+        unasked_for = await direct.ask(chat(stream=True, **asked) | {"model": "mock-cheap"})
+    reply = await running.ask(chat(stream=True, **asked))
+    receipt = await running.receipt()
+
+    assert first.journal.last.json["stream_options"]["include_usage"] is True
+    assert _anonymous(reply.body) == _anonymous(unasked_for.body)
+    assert b"usage" not in reply.body
+    assert (receipt["outcome"], receipt["finish"], receipt["output_tokens"]) == ("ok", "stop", 20)
+    assert receipt["cost_usd_micros"] == int(receipt["input_tokens"] * 0.15 + 20 * 0.6 + 0.5)
+    assert receipt["sent_bytes"] == len(reply.body)
+
+
+def _anonymous(stream: bytes) -> bytes:
+    """Return a stream of the mock provider's without what differs from call to call."""
+    return re.sub(rb'"id":"chatcmpl-\w+"|"created":\d+|"obfuscation":"\w*"', b"", stream)
+
+
+@pytest.mark.parametrize("surface", ["openai", "anthropic"])
+async def test_an_older_server_is_asked_once_and_never_again(
+    serve: Start, first: MockUpstream, second: MockUpstream, surface: str
+) -> None:
+    """It refuses `stream_options`: the request goes to it again without, and so do all that follow. Cost: unknown."""
+    first.turn(unknown="stream_options")
+    running = await serve()
+    path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[surface]
+    replies = [await running.ask(chat(stream=True, max_tokens=9), path=path) for _ in range(2)]
+    receipts = await running.receipts.until(2)
+
+    assert [(reply.status, reply.whole) for reply in replies] == [(200, True)] * 2
+    assert [len(receipt["attempts"]) for receipt in receipts] == [2, 1]
+    assert [receipt["cost_usd_micros"] for receipt in receipts] == [None, None]
+    assert [(r["model"], r["reason"], r["outcome"]) for r in receipts] == [("cheap", "learned", "ok")] * 2
+    assert (first.journal.requests, second.journal.requests) == (3, 0)
+
+
+async def test_a_caller_who_asks_an_older_server_gets_its_refusal(serve: Start, first: MockUpstream) -> None:
+    """It was the caller's question: the provider's words are passed on."""
+    first.turn(unknown="stream_options")
+    running = await serve()
+    reply = await running.ask(chat(stream=True, stream_options={"include_usage": True}))
+
+    assert (reply.status, reply.error["param"], first.journal.requests) == (400, "stream_options", 1)
+
+
+async def test_an_upstream_may_be_left_unasked(gateway: Start, first: MockUpstream) -> None:
+    """`stream_usage: false`: nothing is added, and unknown is not zero."""
+    running = await gateway(two_rungs(first.base_url, first.base_url).replace(
+        'base_url: "', 'stream_usage: false, base_url: "'
+    ))
+    reply = await running.ask(chat(stream=True))
     receipt = await running.receipt()
     unknown = [receipt[f"{name}_tokens"] for name in ("input", "cached", "output")]
 
-    assert receipt["outcome"] == "ok"
-    assert unknown == [None, None, None]
+    assert b"stream_options" not in first.journal.last.body
+    assert (reply.whole, receipt["outcome"], unknown) == (True, "ok", [None, None, None])
     assert (receipt["cost_usd_micros"], receipt["premium_usd_micros"]) == (None, None)
 
 

@@ -13,7 +13,7 @@ import pytest
 from gateway import relay
 from loadtest import frames
 from loadtest.mock_upstream import MockUpstream
-from tests.conftest import Reply, Start, Wire, chat, two_rungs
+from tests.conftest import Reply, Start, Wire, chat, two_rungs, unasked
 from tests.path.conftest import END, EVENT, FINISH, STREAM, Scripted, chunk
 
 BREAKS: dict[str, tuple[dict[str, object], str, str]] = {     # dials, deadlines, the code of the error
@@ -52,7 +52,7 @@ async def test_a_broken_stream_says_so(
     reply = await running.ask(chat(stream=True))
     receipt = await running.receipt()
 
-    assert_broken(reply, b"".join(first.journal.last.sent), code)
+    assert_broken(reply, unasked(first.journal.last), code)
     assert (receipt["outcome"], receipt["finish"], receipt["status"]) == ("broken", None, 200)
     assert receipt["error"]
     assert (receipt["input_tokens"], receipt["cost_usd_micros"]) == (None, None)
@@ -67,7 +67,7 @@ async def test_a_stream_cut_inside_an_event_is_still_readable(
     go = asyncio.Event()
     script = await scripted(STREAM + chunk(EVENT + cut), go, reset=reset)
     running = await gateway(two_rungs(script.base_url, script.base_url))
-    wire = await running.wire(chat(stream=True))
+    wire = await running.wire(chat(stream=True, stream_options={"include_usage": True}))
     received = await wire.until(cut)
     go.set()
     received += await wire.rest()
@@ -76,6 +76,18 @@ async def test_a_stream_cut_inside_an_event_is_still_readable(
     assert any(event.rpartition(b"\n")[2].startswith(b'data: {"error":') for event in events)
     assert b"\r\n0\r\n" not in received
     assert (await running.receipt())["outcome"] == "broken"
+
+
+async def test_half_an_event_is_not_shown_where_the_stream_is_counted_for_us(
+    gateway: Start, scripted: Scripted
+) -> None:
+    """Nobody can read it; the error follows the last whole event."""
+    script = await scripted(STREAM + chunk(EVENT + EVENT[:20]))
+    running = await gateway(two_rungs(script.base_url, script.base_url))
+    reply = await running.ask(chat(stream=True))
+
+    assert_broken(reply, EVENT, "stream_broken")
+    assert EVENT[:20] not in reply.body.removeprefix(EVENT)
 
 
 async def test_a_half_chunk_of_http_is_a_broken_stream(gateway: Start, scripted: Scripted) -> None:
@@ -109,7 +121,7 @@ async def test_the_providers_own_error_frame_is_not_repeated(serve: Start, first
     reply = await running.ask(chat(stream=True))
     receipt = await running.receipt()
 
-    assert reply.body == b"".join(first.journal.last.sent)
+    assert reply.body == unasked(first.journal.last)
     assert reply.body.endswith(frames.error_frame())
     assert b"[DONE]" not in reply.body
     assert receipt["outcome"] == "broken"
@@ -123,7 +135,7 @@ async def test_garbage_in_the_middle_is_no_reason_to_stop(serve: Start, first: M
     receipt = await running.receipt()
 
     assert reply.whole
-    assert reply.body == b"".join(first.journal.last.sent)
+    assert reply.body == unasked(first.journal.last)
     assert (receipt["outcome"], receipt["finish"]) == ("ok", "stop")
 
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from loadtest.mock_upstream import MockUpstream
-from tests.conftest import Reply, Running, Start, chat, two_rungs
+from tests.conftest import Reply, Running, Start, chat, two_rungs, unasked
 from tests.path.conftest import END, EVENT, FINISH, STREAM, Scripted, chunk
 
 FAULTS: dict[str, dict[str, object]] = {
@@ -44,7 +44,7 @@ def unreachable() -> Iterator[str]:
 def assert_fell_back(reply: Reply, second: MockUpstream) -> None:
     """The client has the premium answer, whole, and knows why."""
     assert (reply.status, reply.whole) == (200, True)
-    assert reply.body == b"".join(second.journal.last.sent)
+    assert reply.body == unasked(second.journal.last)
     assert reply.headers["x-thriftgate-model"] == "premium"
     assert reply.headers["x-thriftgate-rung"] == "premium"
     assert reply.headers["x-thriftgate-reason"] == "fallback"
@@ -300,7 +300,7 @@ async def test_the_callers_own_fault_is_passed_on_as_it_was_said(
     receipt = await running.receipt()
 
     assert (reply.status, reply.whole) == (status, True)
-    assert reply.body == b"".join(first.journal.last.sent)
+    assert reply.body == unasked(first.journal.last)
     assert reply.headers["x-thriftgate-model"] == "cheap"
     assert (receipt["outcome"], receipt["status"], receipt["cost_usd_micros"]) == ("refused", status, None)
     assert second.journal.requests == 0

@@ -160,6 +160,19 @@ async def test_several_processes_share_a_port_and_stop_together(process: Spawn, 
     assert len(running.receipts) == 8
 
 
+async def test_processes_that_still_start_stop_at_once(process: Spawn, upstream: Upstream) -> None:
+    """A SIGTERM while the workers load is not lost: nothing waits to be killed."""
+    mock = await upstream()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = await process(config(mock), port=port, workers=2)
+    await running.line("listening")
+    running.terminate()
+
+    assert await running.ended() == 0
+
+
 async def test_draining_in_process_waits_for_the_answer(gateway: Start, held: Held) -> None:
     """The same promise without a process: `drain` returns when the stream has ended, and not before."""
     script, go = held

@@ -1,0 +1,28 @@
+"""The configuration: parsed once, whole, into frozen values, or refused with every fault named.
+
+Rule: modules receive the values they need and read neither files nor the environment; this room does both, once, at
+start.
+"""
+
+from gateway.config.environment import PROVIDERS, from_environment
+from gateway.config.reading import load, parse
+from gateway.config.settings import (
+    ClassifierConfig,
+    Condition,
+    Config,
+    Deadlines,
+    Dialect,
+    KeyConfig,
+    ModelConfig,
+    Promise,
+    RouteConfig,
+    Rule,
+    Secret,
+    ServerConfig,
+    UpstreamConfig,
+)
+
+__all__ = [
+    "PROVIDERS", "ClassifierConfig", "Condition", "Config", "Deadlines", "Dialect", "KeyConfig", "ModelConfig",
+    "Promise", "RouteConfig", "Rule", "Secret", "ServerConfig", "UpstreamConfig", "from_environment", "load", "parse",
+]

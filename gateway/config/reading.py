@@ -1,0 +1,161 @@
+"""From a YAML file to the configuration, or every fault in it: where it is, what was expected and what to do."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.config.settings import (
+    ClassifierConfig,
+    Config,
+    KeyConfig,
+    ModelConfig,
+    RouteConfig,
+    Secret,
+    ServerConfig,
+    UpstreamConfig,
+)
+from gateway.faults import ConfigError, Fault, Section, closest
+from gateway.pricing import MODELS
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# YAML reads `{key: ${NAME}}` as a broken mapping: a reference is parsed under these brackets and looked up afterwards.
+_REFERENCE = re.compile(r"⟦([A-Za-z0-9_]+)⟧")
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "upstreams": UpstreamConfig, "models": ModelConfig, "routes": RouteConfig, "keys": KeyConfig,
+}
+_SECTIONS: dict[str, type[msgspec.Struct]] = {"classifier": ClassifierConfig, "server": ServerConfig}
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read and check the file, or raise ConfigError with every fault in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fault = Fault(str(path), f"cannot be read: {error}", "give the path of a YAML file in UTF-8")
+        raise ConfigError([fault]) from None
+    return parse(text, os.environ if environment is None else environment)
+
+
+def parse(text: str, environment: Mapping[str, str]) -> Config:
+    """Check the text, with `${NAME}` taken from `environment`; raise ConfigError with every fault."""
+    faults: list[Fault] = []
+    tree = _tree(text)
+    try:
+        tree = {key: _substituted(value, str(key), environment, faults) for key, value in tree.items()}
+    except RecursionError:
+        raise ConfigError([Fault("(file)", "contains itself", "take the alias out of its own anchor")]) from None
+    for key in (key for key in tree if key not in _TABLES and key not in _SECTIONS):
+        hint = closest(str(key), [*_TABLES, *_SECTIONS])
+        faults.append(Fault(str(key), "is not a section", hint or f"sections are {', '.join([*_TABLES, *_SECTIONS])}"))
+    tables = {name: _table(tree, name, kind, faults) for name, kind in _TABLES.items()}
+    sections = {
+        name: Section(name, {} if tree.get(name) is None else tree[name], kind, _decode_secret).read(faults)
+        for name, kind in _SECTIONS.items()
+    }
+    names = {name: list(map(str, tree[name])) if isinstance(tree.get(name), dict) else [] for name in _TABLES}
+    _check_references(tables, names, faults)
+    if faults:
+        raise ConfigError(faults)
+    return Config(
+        upstreams=tables["upstreams"],
+        models={name: completed(name, model) for name, model in tables["models"].items()},
+        routes=tables["routes"], keys=tables["keys"],
+        classifier=sections["classifier"], server=sections["server"],
+    )
+
+
+def _tree(text: str) -> dict[Any, Any]:
+    try:
+        tree = msgspec.yaml.decode(_VARIABLE.sub(r"⟦\1⟧", text))
+    except msgspec.DecodeError as error:
+        raise ConfigError([Fault("(file)", f"is not YAML: {error}", "check indentation and quotes there")]) from None
+    if not isinstance(tree, dict):
+        raise ConfigError([Fault("(file)", "expected a mapping of sections", "start with `upstreams:` and `models:`")])
+    return tree
+
+
+def _substituted(value: Any, path: str, environment: Mapping[str, str], faults: list[Fault]) -> Any:
+    """Return `value` with `${NAME}` in its strings replaced, after parsing, so that a value cannot become structure."""
+    if isinstance(value, dict):
+        return {k: _substituted(v, f"{path}.{k}", environment, faults) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_substituted(v, f"{path}[{i}]", environment, faults) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    faults.extend(
+        Fault(path, f"the environment variable {name} is not set", f"export {name}=… before starting")
+        for name in _REFERENCE.findall(value) if not environment.get(name)
+    )
+    return _REFERENCE.sub(lambda match: environment.get(match[1], ""), value)
+
+
+def _table(tree: dict[Any, Any], name: str, kind: type[msgspec.Struct], faults: list[Fault]) -> dict[str, Any]:
+    entries = tree.get(name)
+    required = name in ("upstreams", "models")
+    if entries is None and not required:
+        return {}
+    if not isinstance(entries, dict) or (required and not entries):
+        faults.append(Fault(name, "expected a mapping of names to settings", f"add at least one entry under `{name}:`"))
+        return {}
+    read = {
+        str(entry): Section(f"{name}.{entry}", settings, kind, _decode_secret).read(faults)
+        for entry, settings in entries.items()
+    }
+    return {entry: value for entry, value in read.items() if value is not None}
+
+
+def _decode_secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str) and value.strip().isprintable() and value.strip():
+        return Secret(value)
+    raise ValueError("Expected a key as text")
+
+
+def _check_references(tables: dict[str, dict[str, Any]], names: dict[str, list[str]], faults: list[Fault]) -> None:
+    """Every name that points at something must find it, and no two things may answer to one name.
+
+    `names` has the entries that could not be read as well: what points at them is not at fault.
+    """
+    models, routes = tables["models"], tables["routes"]
+    taken = dict.fromkeys(names["models"], "a model")
+    keys = tables["keys"] if len(routes) == len(names["routes"]) else {}     # else not every alias is known
+    for name, route in routes.items():
+        for path, public in [(f"routes.{name}", name), *((f"routes.{name}.aliases", a) for a in route.aliases)]:
+            if public in taken:
+                faults.append(Fault(path, f"{public!r} is already the name of {taken[public]}", "choose another name"))
+            taken[public] = f"route {name!r}"
+    references = [
+        *((f"models.{name}.upstream", model.upstream, "upstream", names["upstreams"])
+          for name, model in models.items()),
+        *((f"routes.{name}.ladder[{i}]", rung, "model", names["models"])
+          for name, route in routes.items() for i, rung in enumerate(route.ladder)),
+        *((f"routes.{name}.rules[{i}].use", rule.use, "model", names["models"])
+          for name, route in routes.items() for i, rule in enumerate(route.rules)),
+        *((f"keys.{name}.models[{i}]", allowed, "model or route", taken)
+          for name, key in keys.items() for i, allowed in enumerate(key.models or ())),
+    ]
+    held: dict[Secret, str] = {}
+    for name, key in tables["keys"].items():
+        if key.secret in held:
+            fault = Fault(f"keys.{name}.secret", f"is that of keys.{held[key.secret]}", "give every caller their own")
+            faults.append(fault)
+        held[key.secret] = name
+    for path, name, what, among in references:
+        if name not in among:
+            hint = closest(name, among) or f"defined are: {', '.join(among) or 'none'}"
+            faults.append(Fault(path, f"there is no {what} called {name!r}", hint))
+
+
+def completed(name: str, model: ModelConfig) -> ModelConfig:
+    """Fill in what the built-in table knows of the provider's model."""
+    upstream_name = model.name or name
+    facts = MODELS.get(upstream_name)
+    return msgspec.structs.replace(
+        model,
+        name=upstream_name,
+        price=model.price or (facts.price if facts else None),
+        context=model.context or (facts.context if facts else 128_000),
+    )
