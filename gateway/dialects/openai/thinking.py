@@ -17,6 +17,14 @@ PLAIN = re.compile(r"(?:^|[^a-z])(?:gpt-[34]|chatgpt-)")            # and those 
 # What comes nearest to not thinking; the first that matches.
 LEAST = ((re.compile(r"gpt-(?:5\.|[6-9])"), "none"), (re.compile("gpt-5"), "minimal"), (THINKS, "low"))
 
+# What its reasoning models take in this one value alone (None: not at all), and which of it those take that can be
+# told not to think, as they are unless an effort is given. (Guides "reasoning" and "latest model", read 2026-11.)
+FIXED = {
+    "temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": None, "stop": None,
+}
+FREE = frozenset({"temperature", "top_p", "logprobs"})
+FREED = re.compile(r"gpt-5\.[1-5](?!.*(?:codex|pro))")
+
 
 def reasons(model: str) -> bool:
     """Say whether a model is one of OpenAI's that reason."""
@@ -53,3 +61,14 @@ def _effort(asked: Reasoning, model: str, losses: Losses) -> str | None:
     if asked.budget == 0:
         return next((least for named, least in LEAST if named.search(model)), "none")
     return next((effort for most, effort in EFFORTS if asked.budget <= most), "high")
+
+
+def takeable(settings: dict[str, Any], effort: str | None, model: str, losses: Losses) -> dict[str, Any]:
+    """Return the settings that a model takes: one that reasons refuses most sampling, and stop sequences."""
+    if not reasons(model) or "-chat" in model:
+        return settings
+    free = FREE if FREED.search(model) and effort in (None, "none") else frozenset()
+    lost = {name for name in settings if name in FIXED and name not in free and settings[name] != FIXED[name]}
+    for name in sorted(lost):
+        losses.lose(name)
+    return {name: value for name, value in settings.items() if name not in lost}

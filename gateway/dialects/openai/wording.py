@@ -38,7 +38,7 @@ from gateway.dialects.neutral import (
     Turn,
 )
 from gateway.dialects.openai.parts import SOUNDS, Words, fit, sealed
-from gateway.dialects.openai.thinking import reasons, write_reasoning
+from gateway.dialects.openai.thinking import FIXED, reasons, takeable, write_reasoning
 from gateway.dialects.reading import too_deep
 
 V = TypeVar("V")
@@ -46,6 +46,7 @@ V = TypeVar("V")
 LOSSES: Mapping[str, str] = {
     "cache": "drop",                # caching is automatic
     "citations": "drop",
+    **dict.fromkeys(FIXED, "drop") | {"logprobs": "refuse"},     # on models that reason
     "metadata": "drop",
     "reasoning": "drop",            # on models that do not reason
     "reasoning.budget": "drop",     # becomes an effort
@@ -105,10 +106,11 @@ class _Wording:
 
     def body(self) -> Words:
         """Return the request."""
-        body: Words = {
-            "model": self._model, "messages": list(self._messages()), **self._tools(), **self._settings(),
-            **write_reasoning(self._asked.reasoning or Reasoning(), self._model, self._losses, own=self._own),
-        }
+        thinking = write_reasoning(self._asked.reasoning or Reasoning(), self._model, self._losses, own=self._own)
+        settings, messages = self._settings(), list(self._messages())
+        if not self._own:
+            settings = takeable(settings, thinking.get("reasoning_effort"), self._model, self._losses)
+        body: Words = {"model": self._model, "messages": messages, **self._tools(), **settings, **thinking}
         if self._asked.output is not None:
             body["response_format"] = self._form(self._asked.output, body["messages"])
         if self._asked.stream:

@@ -4,7 +4,8 @@ import pytest
 
 from gateway.dialects.neutral import Losses, Reasoning
 from gateway.dialects.openai import LOSSES
-from gateway.dialects.openai.thinking import reasons, write_reasoning
+from gateway.dialects.openai.thinking import reasons, takeable, write_reasoning
+from gateway.errors import Inexpressible
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,44 @@ def test_openais_reasoning_models(model: str) -> None:
 def test_other_models(model: str) -> None:
     """Whatever they do, they take the fields that all servers know."""
     assert not reasons(model)
+
+
+SAMPLING = {
+    "temperature": 0.2, "top_p": 0.9, "presence_penalty": 1, "frequency_penalty": 1, "stop": ["x"], "seed": 1,
+    "max_completion_tokens": 9,
+}
+TAKEN_BY_ALL = {"seed": 1, "max_completion_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "left"),
+    [
+        ("gpt-4o", None, SAMPLING), ("llama-3", "high", SAMPLING), ("gpt-5-chat-latest", None, SAMPLING),
+        ("gpt-5", None, TAKEN_BY_ALL), ("openai/o4-mini", "low", TAKEN_BY_ALL), ("gpt-5.4", "low", TAKEN_BY_ALL),
+        ("gpt-5.6", None, TAKEN_BY_ALL), ("gpt-5.2-codex", None, TAKEN_BY_ALL), ("gpt-5.4-pro", None, TAKEN_BY_ALL),
+        ("gpt-5.4-mini", None, {"temperature": 0.2, "top_p": 0.9, **TAKEN_BY_ALL}),
+        ("gpt-5.1", "none", {"temperature": 0.2, "top_p": 0.9, **TAKEN_BY_ALL}),
+    ],
+)
+def test_models_that_reason_are_not_told_how_to_sample(
+    model: str, effort: str | None, left: dict[str, object]
+) -> None:
+    """They would refuse the request; what is left out is named."""
+    losses = Losses("openai", LOSSES)
+
+    assert takeable(SAMPLING, effort, model, losses) == left
+    assert sorted(losses.kept) == sorted(SAMPLING.keys() - left.keys())
+
+
+def test_the_one_value_that_they_take_is_no_loss() -> None:
+    """Many SDKs send the defaults along."""
+    losses = Losses("openai", LOSSES)
+    defaults = {"temperature": 1.0, "top_p": 1, "presence_penalty": 0.0}
+
+    assert (takeable(defaults, None, "gpt-5", losses), list(losses.kept)) == (defaults, [])
+
+
+def test_probabilities_that_do_not_come_are_refused() -> None:
+    """The caller would wait for them."""
+    with pytest.raises(Inexpressible, match="logprobs"):
+        takeable({"logprobs": True, "top_logprobs": 3}, "high", "gpt-5.4", Losses("openai", LOSSES))

@@ -292,7 +292,7 @@ REQUEST: dict[str, Any] = {
 
 def test_the_sdk_would_send_it_too() -> None:
     """A request with every field there is has the types of OpenAI's SDK, field by field, and none besides."""
-    body, lost = written(Conversation(**REQUEST), "gpt-5.4")
+    body, lost = written(Conversation(**REQUEST), "gpt-oss-120b")
     TypeAdapter(CompletionCreateParamsStreaming).validate_python(body)
 
     assert lost == []
