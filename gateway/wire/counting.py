@@ -15,6 +15,8 @@ from gateway.wire.request import fields
 ASKED = b'"stream_options":{"include_usage":true}'
 HELD_BYTES = 65_536      # of an event whose end is not here yet; usage is far shorter
 
+COMPACT = b',"usage":null'
+
 _NULL = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')      # in a string its quotes would be escaped
 _CLOSED = (b"\n\n", b"\r\n\r\n")
 _BORDER = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -87,10 +89,10 @@ class Uncount:
 
 
 def _taken_out(events: bytes) -> bytes:
+    events = events.replace(COMPACT, b"")        # as OpenAI writes it: an eighth of what the expression takes
     if b'"usage"' not in events:
         return events
-    events = _NULL.sub(b"", events)
-    return events if b'"usage"' not in events else _without_counts(events)
+    return _without_counts(_NULL.sub(b"", events))
 
 
 def _without_counts(events: bytes) -> bytes:
