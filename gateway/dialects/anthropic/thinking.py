@@ -113,8 +113,9 @@ def _off(model: Facts, losses: Losses) -> tuple[dict[str, Any] | None, str | Non
 
 
 def _effort(reasoning: Reasoning, model: Facts, losses: Losses) -> str | None:
-    if reasoning.effort is None and (reasoning.budget or 0) > 0:
+    if (reasoning.budget or 0) > 0:
         losses.lose("reasoning.budget")
+    if reasoning.effort is None and (reasoning.budget or 0) > 0:
         return next((effort for most, effort in EFFORT_OF_BUDGET if (reasoning.budget or 0) <= most), "high")
     effort = EFFORTS.get(reasoning.effort or "")
     if effort == "xhigh" and model.control is Control.EITHER:

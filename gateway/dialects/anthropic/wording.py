@@ -97,12 +97,13 @@ def write_request(conversation: Conversation, model: str, losses: Losses) -> byt
 
 def _body(conversation: Conversation, model: str, losses: Losses) -> Words:
     own, takes = conversation.others.get("") == DIALECT, facts(model)
+    tools = _tools(conversation, takes, losses, own=own)
     body = {
         "model": model,
         **_messages(conversation, losses, own=own),
         **(_own_settings(conversation, losses) if own else _settings(conversation, takes, losses)),
-        **_calling(conversation, losses, own=own),
-        "tools": _tools(conversation, takes, losses, own=own),
+        **_calling(conversation, tools, losses, own=own),
+        "tools": tools,
         "stop_sequences": list(conversation.stop),
         "stream": conversation.stream,
     }
@@ -227,10 +228,10 @@ def _tool(tool: Tool, model: Facts, losses: Losses) -> Words:
     }
 
 
-def _calling(conversation: Conversation, losses: Losses, *, own: bool) -> Words:
+def _calling(conversation: Conversation, tools: list[Words], losses: Losses, *, own: bool) -> Words:
     """Return tool_choice, which also says whether several calls may come at once."""
     choice, parallel = conversation.choice, conversation.parallel
-    if not own and not conversation.tools:
+    if not own and not tools:
         if choice is not None and choice.mode in FORCED:
             losses.lose("tool.native", "tool_choice")
         return {}

@@ -90,9 +90,13 @@ def write_thinking(asked: Reasoning, model: str, losses: Losses) -> dict[str, An
         said["thinkingLevel"] = "LOW" if pro and level == "MINIMAL" else level
         if EFFORTS[said["thinkingLevel"]] != asked.effort:
             losses.lose("reasoning.effort")
+        if asked.budget is not None:
+            losses.lose("reasoning.budget")
     elif (budget := BUDGETS.get(asked.effort or "") if asked.budget is None else asked.budget) is not None:
         bounds = PRO if pro else OTHER
         said["thinkingBudget"] = budget if budget == AS_IT_SEES_FIT else min(max(budget, bounds.least), bounds.most)
+        if said["thinkingBudget"] != budget:
+            losses.lose("reasoning.effort" if asked.budget is None else "reasoning.budget")
     if asked.shown is not None:
         said["includeThoughts"] = asked.shown != "none"
     return said

@@ -52,6 +52,7 @@ LOSSES: Mapping[str, str] = {
     "parallel": "drop",                 # Gemini decides; who reads calls reads a list of them
     "part.native": "refuse",
     "reasoning": "drop",                # on models that do not think
+    "reasoning.budget": "drop",         # the nearest that the model takes, or its level
     "reasoning.effort": "drop",         # the nearest level is taken
     "service_tier": "drop",             # a tier of another provider's
     "stop": "refuse",                   # more than five

@@ -1,5 +1,6 @@
 """The parts of a message and the calls in it, as a Chat Completions request has them."""
 
+from base64 import b64decode
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -148,3 +149,11 @@ def signature_of(call: Words) -> str | None:
 def sealed(signature: str) -> Words:
     """Return the field of a call that has the seal."""
     return {"extra_content": {"google": {"thought_signature": signature}}}
+
+
+def as_text(data: str) -> str | None:
+    """Return what base64 says, None where it is no text."""
+    try:
+        return b64decode(data, validate=True).decode()
+    except ValueError:
+        return None

@@ -51,6 +51,8 @@ def _effort(asked: Reasoning, model: str, losses: Losses) -> str | None:
             losses.lose("reasoning")
         return None
     if asked.effort is not None:
+        if asked.budget not in (None, -1):
+            losses.lose("reasoning.budget")
         effort = asked.effort if reasons(model) else NEAREST.get(asked.effort, asked.effort)
         if effort != asked.effort:
             losses.lose("reasoning.effort")

@@ -13,7 +13,6 @@ read; one of this dialect comes out as it was.
 """
 
 import re
-from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -37,7 +36,7 @@ from gateway.dialects.neutral import (
     Tool,
     Turn,
 )
-from gateway.dialects.openai.parts import SOUNDS, Words, fit, sealed
+from gateway.dialects.openai.parts import SOUNDS, Words, as_text, fit, sealed
 from gateway.dialects.openai.thinking import FIXED, reasons, takeable, write_reasoning
 from gateway.dialects.reading import too_deep
 
@@ -61,7 +60,9 @@ LOSSES: Mapping[str, str] = {
     "user": "drop",                 # longer than OpenAI takes
     "media.assistant": "refuse",    # what the model showed: here it can only speak
     "media.audio": "refuse",        # by address, or of a type that is neither wav nor mp3
+    "media.detail": "drop",         # of anything but an image
     "media.file_id": "refuse",
+    "media.name": "drop",           # of anything but a document
     "media.url": "refuse",          # of a document: only images have addresses
     "part.native": "refuse",
     "tool.native": "refuse",
@@ -332,6 +333,9 @@ class _Wording:
         if part.file_id is not None and not (self._own and part.kind == "file"):
             self._losses.lose("media.file_id", part.kind)
             return None
+        for field, kind in (("name", "file"), ("detail", "image")):
+            if getattr(part, field) and part.kind != kind:
+                self._losses.lose(f"media.{field}")
         if part.kind == "image":
             url = part.url or f"data:{part.type or 'image/png'};base64,{part.data or ''}"
             return {"type": "image_url", "image_url": {"url": url, **({"detail": part.detail} if part.detail else {})}}
@@ -354,17 +358,10 @@ class _Wording:
         if part.data is None:
             self._losses.lose("media.url", "file")
             return None
-        if (part.type or "").startswith("text/") and (text := _text(part.data)) is not None:
+        if (part.type or "").startswith("text/") and (text := as_text(part.data)) is not None:
             return {"type": "text", "text": f"{part.name}:\n{text}" if part.name else text}
         data = f"data:{part.type or 'application/pdf'};base64,{part.data}"
         return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data}}
-
-
-def _text(data: str) -> str | None:
-    try:
-        return b64decode(data, validate=True).decode()
-    except ValueError:
-        return None
 
 
 def _says_json(turns: Iterable[Turn]) -> bool:

@@ -91,6 +91,7 @@ WANTED: list[tuple[str, Reasoning, dict[str, Any] | None, str | None, list[str]]
     (EFFORT, Reasoning("high", shown="concise"), {**ADAPTIVE, "display": "summarized"}, "high", []),
     (EFFORT, Reasoning("high", shown="none"), {**ADAPTIVE, "display": "omitted"}, "high", []),
     (EFFORT, Reasoning(budget=-1), ADAPTIVE, None, []),
+    (EFFORT, Reasoning("high", 1_024), ADAPTIVE, "high", ["reasoning.budget"]),
     (EFFORT, Reasoning(budget=1_024), ADAPTIVE, "low", ["reasoning.budget"]),
     (EFFORT, Reasoning(budget=8_000), ADAPTIVE, "medium", ["reasoning.budget"]),
     (EFFORT, Reasoning(budget=32_000), ADAPTIVE, "high", ["reasoning.budget"]),

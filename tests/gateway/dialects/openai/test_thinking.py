@@ -26,6 +26,7 @@ from gateway.errors import Inexpressible
         (Reasoning(budget=-1), "qwen3", None, []),
         (Reasoning(budget=9_000), "gpt-oss-120b", "medium", ["reasoning.budget"]),
         (Reasoning("low", shown="auto"), "o3", "low", ["reasoning.shown"]),
+        (Reasoning("low", 9_000), "o3", "low", ["reasoning.budget"]),
         (Reasoning("low", shown="none"), "o3", "low", []),
     ],
 )

@@ -264,6 +264,15 @@ def test_what_matters_is_refused(fields: dict[str, Any], param: str) -> None:
     assert "Leave it out, or name a model" in caught.value.message
 
 
+def test_what_only_other_dialects_say_of_a_file() -> None:
+    """A picture's name and how closely to read a document have no place, and that is said."""
+    picture = Media("image", "image/png", "AA==", name="cat.png", detail="low")
+    document = Media("file", "application/pdf", "AA==", name="a.pdf", detail="high")
+
+    assert written(Conversation((Turn("user", (picture,)),)))[1] == ["media.name"]
+    assert written(Conversation((Turn("user", (document,)),)))[1] == ["media.detail"]
+
+
 def test_every_loss_is_in_the_table() -> None:
     """What the tests above lose or refuse has its line."""
     assert {"cache", "citations", "thinking", "top_k", "part.native", "tool.native", "media.url"} <= set(openai.LOSSES)
