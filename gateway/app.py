@@ -18,14 +18,15 @@ from classifier.bundle import BundleError
 from classifier.predict import Predictor
 from gateway import logs
 from gateway.auth import Keyring
+from gateway.calling import Calling
 from gateway.classify import Classify
 from gateway.config import Config
 from gateway.endpoints import Endpoints
-from gateway.handler import Collaborators, Handler
+from gateway.handler import Collaborators, Handler, clock
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.router import Router
-from gateway.upstream import pool
+from gateway.upstream import model as upstream
 
 NEVER_CHEAP = 1.01
 # How long a busy event loop may keep the classifier's thread waiting for the interpreter. Python's default of 5 ms is
@@ -95,12 +96,13 @@ async def create(config: Config, write: Callable[[dict[str, Any]], None] = write
     else:
         classify.predictor, default_threshold = predictor, predictor.default_threshold
     metrics = Metrics()
-    models = pool.build(config.models, config.upstreams)
+    models = upstream.build(config.models, config.upstreams)
     with_ = Collaborators(
         keyring=Keyring(config.keys),
         classify=classify,
         router=Router(config.routes, models, default_threshold),
         models=models,
+        calling=Calling(models, config.routes, config.server, clock),
         ledger=Ledger(write, metrics),
         server=config.server,
     )

@@ -108,7 +108,7 @@ class Endpoints:
         """Give Prometheus its text; receipts closed before this moment are counted, unless the writer hangs."""
         await self._with.ledger.flush(SCRAPE_S)
         for model in self._with.models.values():
-            self._metrics.in_flight.labels(model.pool.name).set(model.pool.in_flight)
+            self._metrics.in_flight.labels(model.pool.name).set(model.pool.slots.in_flight)
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def not_there(self, http: web.Request) -> web.Response:

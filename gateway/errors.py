@@ -26,6 +26,7 @@ class GatewayError(Exception):
     kind = "server_error"
     code: str | None = None
     retryable = False
+    transient = False           # the same target may do better in a moment
     blames = Blame.US
     telling = 0
 
@@ -107,6 +108,24 @@ class TooLarge(GatewayError):
     blames = Blame.CALLER
 
 
+class HeadTooLarge(GatewayError):
+    """The request's line and headers are over the limits; they were not read to their end."""
+
+    status = 431
+    kind = "invalid_request_error"
+    code = "headers_too_large"
+    blames = Blame.CALLER
+
+
+class TooSlow(GatewayError):
+    """The request was not here in time; waiting on would let anybody hold a connection."""
+
+    status = 408
+    kind = "invalid_request_error"
+    code = "request_timeout"
+    blames = Blame.CALLER
+
+
 class Unavailable(GatewayError):
     """Every slot of the pool is taken, or nothing is left to try."""
 
@@ -114,6 +133,7 @@ class Unavailable(GatewayError):
     kind = "server_error"
     code = "overloaded"
     retryable = True
+    transient = True
 
 
 class Unreachable(GatewayError):
@@ -123,6 +143,7 @@ class Unreachable(GatewayError):
     kind = "upstream_error"
     code = "upstream_unreachable"
     retryable = True
+    transient = True
     blames = Blame.UPSTREAM
     telling = 1
 
@@ -134,8 +155,12 @@ class TimedOut(GatewayError):
     kind = "upstream_error"
     code = "upstream_timeout"
     retryable = True
+    transient = True
     blames = Blame.UPSTREAM
     telling = 2
+
+
+MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 
 
 class Refused(GatewayError):
@@ -152,11 +177,14 @@ class Refused(GatewayError):
     telling = 3
 
     def __init__(
-        self, fault: str, upstream_status: int, said: str | None = None, *, headers: dict[str, str] | None = None
+        self, fault: str, upstream_status: int, said: str | None = None, *, headers: dict[str, str] | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(f"{fault}: {said}" if said else fault, headers=headers)
         self.booked = fault
         self.upstream_status = upstream_status
+        self.retry_after_s = retry_after_s
+        self.transient = upstream_status in MAY_PASS
         self.status = {429: 429, 503: 503, 529: 503, 504: 504, 408: 504}.get(upstream_status, 502)
         if upstream_status == 429:
             self.kind, self.code = "rate_limit_error", "rate_limit_exceeded"

@@ -9,9 +9,8 @@ receipt is recorded. A request may go to another target until its first byte is 
 import asyncio
 import time
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -19,21 +18,22 @@ from aiohttp import web
 
 from gateway import logs, relay
 from gateway.auth import Caller, Keyring
+from gateway.calling import Calling
 from gateway.classify import Classify
 from gateway.config import ServerConfig
 from gateway.dialects.register import SURFACES
-from gateway.errors import BadRequest, GatewayError, Inexpressible, TooLarge, Unavailable
+from gateway.errors import BadRequest, GatewayError, TooLarge, Unavailable
 from gateway.explain import BYTES_PER_TOKEN
+from gateway.keepalive import KeepAlive
 from gateway.ledger import Ledger
 from gateway.pricing import cost_micros
 from gateway.receipt import Outcome, Receipt
-from gateway.relay import Way
-from gateway.router import Plan, Reason, Router, Target, Verdict
-from gateway.translate import Translator, passes
-from gateway.upstream.pool import Answer, Model
-from gateway.wire import ChatRequest, chat, counting, gemini, messages, plain, responses
+from gateway.router import Plan, Router, Verdict
+from gateway.translate import passes
+from gateway.upstream.model import Model
+from gateway.upstream.slots import Slots
+from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
 
-MAX_ATTEMPTS = 2       # one attempt and one fallback
 PLAIN = ("embeddings", "completions")       # passed through to a model that is named
 
 clock = time.perf_counter
@@ -48,6 +48,7 @@ class Collaborators(NamedTuple):
     classify: Classify
     router: Router
     models: dict[str, Model]
+    calling: Calling
     ledger: Ledger
     server: ServerConfig
 
@@ -57,6 +58,7 @@ class Handler:
 
     def __init__(self, with_: Collaborators) -> None:
         self._with = with_
+        self._slots = Slots("the gateway", with_.server.concurrency, with_.server.queue)
         self.running: set[asyncio.Task[object]] = set()      # requests being served: what a shutdown waits for
 
     def __repr__(self) -> str:
@@ -104,19 +106,39 @@ class Handler:
 
     async def _complete(self, http: web.Request, receipt: Receipt, kind: str) -> web.StreamResponse:
         caller, request = await self.admit(http, receipt, kind)
-        verdict = await self.judge(caller, request, receipt)
-        plan = self._with.router.plan(request, verdict)
-        if kind == "count_tokens" and not passes(request, self._with.models[plan.targets[0].model].pool.dialect):
-            return estimate(request, receipt)
-        async with self._first_answer(plan, request, receipt) as (answer, way):
-            receipt.first_byte = clock()
-            headers = response_headers(receipt)
+        await self._slots.wait(caller.name, self._with.server.wait_ms / 1000)
+        try:
+            verdict = await self.judge(caller, request, receipt)
+            plan = self._with.router.plan(request, verdict)
+            answering = self._with.models[plan.targets[0].model]
+            if kind == "count_tokens" and not passes(request, answering.pool.dialect):
+                return estimate(request, receipt)
+            return await self._answer(http, plan, request, receipt)
+        finally:
+            self._slots.give()
+
+    async def _answer(
+        self, http: web.Request, plan: Plan, request: ChatRequest, receipt: Receipt
+    ) -> web.StreamResponse:
+        """Relay the first answer that the plan gives."""
+        silence_s = self._with.server.keepalive_ms / 1000 if request.stream else 0
+        with KeepAlive(http, receipt, silence_s, partial(response_headers, receipt)) as alive:
             try:
-                if request.stream and answer.status < 400:
-                    return await relay.relay_stream(http, answer, way, headers, receipt)
-                return await relay.relay_whole(http, answer, way, headers, receipt)
-            finally:
-                self._price(receipt)
+                async with self._with.calling.first_answer(plan, request, receipt) as held:
+                    receipt.first_byte = clock()
+                    answer, way, headers = held.answer, held.way, response_headers(receipt)
+                    try:
+                        if request.stream and answer.status < 400:
+                            return await relay.relay_stream(http, answer, way, headers, receipt, alive)
+                        if await alive.begun() is not None:
+                            raise relay.passed_on(answer, way)
+                        return await relay.relay_whole(http, answer, way, headers, receipt)
+                    finally:
+                        self._price(receipt)
+            except (GatewayError, asyncio.CancelledError) as error:
+                if (response := await alive.begun()) is None or receipt.outcome is not None:
+                    raise                                    # an honest status is possible, or all has been said
+                return await relay.end_begun(http, response, error, receipt)
 
     async def admit(self, http: web.Request, receipt: Receipt, kind: str = "chat") -> tuple[Caller, ChatRequest]:
         """Return who asks for what, or raise the error that says why not."""
@@ -146,57 +168,12 @@ class Handler:
         receipt.source, receipt.classified = verdict.source, clock()
         return verdict
 
-    @asynccontextmanager
-    async def _first_answer(
-        self, plan: Plan, request: ChatRequest, receipt: Receipt
-    ) -> AsyncIterator[tuple[Answer, Way]]:
-        """Yield the first answer that the plan gives. Nothing is tried again once an answer has been handed out."""
-        refusal: GatewayError = Unavailable("No target is left to try.")
-        receipt.threshold = plan.threshold
-        translator = Translator(request, receipt.request_id, int(time.time()))
-        targets = deque(plan.targets)
-        while targets and len(receipt.attempts) < MAX_ATTEMPTS:
-            target = targets.popleft()
-            model = self._with.models[target.model]
-            pool, same = model.pool, model.pool.dialect == request.surface
-            ours = request.stream and pool.stream_usage and not (same and request.counted)     # we ask, not the caller
-            try:
-                body, lost = translator.body_for(pool.dialect, model.upstream_name, counted=pool.stream_usage)
-            except Inexpressible as error:                   # nothing was sent: it is no attempt
-                refusal = _more_telling(refusal, error)
-                continue
-            _book_target(receipt, target, _reason(plan, target, receipt))
-            receipt.lost = lost
-            attempt = receipt.attempt(target.model, clock())
-            with ExitStack() as held:
-                try:
-                    lease = held.enter_context(pool.lease())
-                    passed = request.passed if same else None
-                    answer = await lease.send(model, body, stream=request.stream, kind=request.kind, headers=passed)
-                except GatewayError as error:
-                    attempt.ended, attempt.error = clock(), error.booked
-                    attempt.status = getattr(error, "upstream_status", None)
-                    if not error.retryable:
-                        raise
-                    refusal = _more_telling(refusal, error)
-                    continue
-                attempt.ended, attempt.status = clock(), answer.status
-                if ours and counting.refused(answer.status, answer.first):
-                    pool.stream_usage = False                # an older server: what its streams cost stays unknown
-                    logs.say("no stream usage", "warning", upstream=pool.name)
-                    targets.appendleft(target)
-                    continue
-                # outside the try: an error while relaying must never start another attempt
-                yield answer, Way(translator.surface, pool.speaks, None if same else translator.asked, uncount=ours)
-                return
-        raise refusal
-
     def _price(self, receipt: Receipt) -> None:
         """Book what the answer cost, and what the top of the ladder would have charged for the same tokens."""
         if receipt.usage is None or receipt.model is None:
             return
         price = self._with.models[receipt.model].price
-        receipt.cost_micros = None if price is None else cost_micros(price, receipt.usage)
+        receipt.cost_micros = None if price is None else cost_micros(price, receipt.usage) + receipt.unused_micros
         if receipt.route is not None:
             top = self._with.models[self._with.router.routes[receipt.route].ladder[-1]].price
             receipt.premium_micros = None if top is None else cost_micros(top, receipt.usage)
@@ -223,20 +200,6 @@ def estimate(request: ChatRequest, receipt: Receipt) -> web.Response:
     headers = {**response_headers(receipt), "x-thriftgate-estimate": "length"}
     receipt.sent_bytes = len(body)
     return web.Response(body=body, content_type="application/json", headers=headers)
-
-
-def _reason(plan: Plan, target: Target, receipt: Receipt) -> Reason:
-    if target is plan.targets[0]:
-        return plan.reason
-    return Reason.FALLBACK if receipt.attempts else Reason.CAPABILITY
-
-
-def _book_target(receipt: Receipt, target: Target, reason: Reason) -> None:
-    receipt.model, receipt.rung, receipt.reason = target.model, target.rung or None, reason
-
-
-def _more_telling(before: GatewayError, now: GatewayError) -> GatewayError:
-    return now if now.telling > before.telling or not before.telling else before
 
 
 async def read_body(http: web.Request, limit: int) -> bytes:
@@ -281,8 +244,9 @@ def server_timing(receipt: Receipt) -> str:
     classify = (receipt.classified or decoded) - decoded
     upstream = receipt.upstream_wait_s()
     upload = (receipt.received or authenticated) - authenticated      # the client's time
-    gateway = max(now - start - upload - classify - upstream, 0.0)
-    parts = (("auth", auth), ("classify", classify), ("queue", 0.0), ("upstream", upstream), ("gateway", gateway))
+    queue = receipt.queued_s
+    gateway = max(now - start - upload - classify - queue - upstream, 0.0)
+    parts = (("auth", auth), ("classify", classify), ("queue", queue), ("upstream", upstream), ("gateway", gateway))
     return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts)
 
 

@@ -38,9 +38,9 @@ class Receipt:
 
     __slots__ = (
         "attempts", "authenticated", "caller", "classified", "cost_micros", "decoded", "ended", "error", "finish",
-        "first_byte", "lost", "model", "outcome", "p_cheap", "premium_micros", "prompt", "reason", "received",
-        "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status", "stream", "surface",
-        "task", "threshold", "usage",
+        "first_byte", "lost", "model", "outcome", "p_cheap", "premium_micros", "prompt", "queued_s", "reason",
+        "received", "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status", "stream",
+        "surface", "task", "threshold", "unused_micros", "usage",
     )
 
     def __init__(self, request_id: str, now: float) -> None:
@@ -67,6 +67,7 @@ class Receipt:
         self.received: float | None = None
         self.decoded: float | None = None
         self.classified: float | None = None
+        self.queued_s = 0.0                  # waited for slots
         self.first_byte: float | None = None
         self.ended: float | None = None
         # how it went
@@ -79,6 +80,7 @@ class Receipt:
         self.usage: Usage | None = None
         self.cost_micros: int | None = None
         self.premium_micros: int | None = None
+        self.unused_micros = 0               # of the cost: calls whose answer was not used, as far as is known
 
     def __repr__(self) -> str:
         return f"<Receipt {self.request_id} {self.model or '-'} {self.outcome or 'open'}>"
@@ -132,6 +134,7 @@ class Receipt:
                 for a in self.attempts
             ],
             "classify_ms": _ms(self.decoded, self.classified),
+            "queued_ms": round(self.queued_s * 1000, 3),
             "ttft_ms": _ms(self.started, self.first_byte),
             "total_ms": _ms(self.started, self.ended),
             "sent_bytes": self.sent_bytes,
@@ -142,6 +145,7 @@ class Receipt:
             "reasoning_tokens": usage.reasoning if usage else None,
             "cost_usd_micros": self.cost_micros,
             "premium_usd_micros": self.premium_micros,
+            "unused_usd_micros": self.unused_micros,
             **({"lost": list(self.lost)} if self.lost else {}),
             **({"prompt": self.prompt} if self.prompt is not None else {}),
         }

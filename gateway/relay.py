@@ -7,6 +7,7 @@ reference and read once, at the end, for usage and completeness. Else every chun
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +17,9 @@ from aiohttp import web
 
 from gateway.dialects.door import Ending, Surface, Upstream
 from gateway.dialects.neutral import Asked
-from gateway.errors import GatewayError, PassedOn, Refused, StreamBroken
+from gateway.dialects.register import SURFACES
+from gateway.errors import GatewayError, PassedOn, Refused, StreamBroken, Unavailable
+from gateway.keepalive import KeepAlive
 from gateway.receipt import Outcome, Receipt
 from gateway.sse import Parser
 from gateway.translate import Translation
@@ -25,6 +28,7 @@ from gateway.wire.counting import Uncount
 
 HEAD_BYTES = 2_048     # Anthropic says at the beginning what the prompt was
 TAIL_BYTES = 8_192     # the finish and usage frames of a stream fit many times over
+CLOSED = (b"\n\n", b"\r\n\r\n", b"\r\r")     # the end of an event
 LINGER_S = 0.05        # how long an upstream's own end is waited for, so that its connection can be used again
 
 # What a caller may see of the upstream's headers. Cookies, server names and hop-by-hop fields stay here.
@@ -77,6 +81,10 @@ class Straight:
         """Return nothing: the upstream has said it all."""
         return b""
 
+    def between(self) -> bool:
+        """Return whether what was written ends between two events."""
+        return not self._chunks or self._chunks[-1].endswith(CLOSED)
+
     def ending(self) -> tuple[Ending, bool]:
         """Return what the end says, and whether it ends between two events.
 
@@ -107,6 +115,10 @@ class Counted(Straight):
         """Return what the client gets."""
         return self._uncount.feed(chunk)
 
+    def between(self) -> bool:
+        """Return whether what was written ends between two events."""
+        return not self._uncount.inside
+
     def close(self) -> bytes:
         """Return what no blank line has ended."""
         return self._uncount.close()
@@ -133,6 +145,10 @@ class Translated:
     def wrote(self, chunk: bytes) -> bool:
         """Return whether the answer is over with this chunk."""
         return chunk.endswith(self._upstream.LAST_FRAMES) and self._translation.ending.complete
+
+    def between(self) -> bool:
+        """Return True: what is written are whole frames."""
+        return True
 
     def close(self) -> bytes:
         """Return what ends the stream well."""
@@ -179,8 +195,7 @@ async def relay_whole(
 def _worded(answer: Answer, way: Way, asked: Asked, receipt: Receipt) -> bytes:
     """Return an answer's body in the caller's dialect."""
     if answer.status >= 400:
-        said = way.upstream.error_of_body(answer.first) or f"The upstream answered {answer.status}."
-        return way.surface.error_body(PassedOn(answer.status, said), receipt.request_id, [])
+        return way.surface.error_body(passed_on(answer, way), receipt.request_id, [])
     try:
         return way.surface.write_whole(asked, way.upstream.read_whole(answer.first))
     except ValueError as error:
@@ -193,7 +208,7 @@ def _for_translated(passed: Mapping[str, str], kind: str) -> dict[str, str]:
 
 
 async def relay_stream(
-    http: web.Request, answer: Answer, way: Way, headers: Mapping[str, str], receipt: Receipt
+    http: web.Request, answer: Answer, way: Way, headers: Mapping[str, str], receipt: Receipt, alive: KeepAlive
 ) -> web.StreamResponse:
     """Send a stream chunk by chunk, and book how it ended.
 
@@ -203,15 +218,19 @@ async def relay_stream(
     passed, through = passed_headers(answer.headers), _through(answer, way)
     if way.asked is not None:
         passed = _for_translated(passed, "text/event-stream; charset=utf-8")
-    response = web.StreamResponse(
+    begun = await alive.begun()
+    response = begun or web.StreamResponse(
         status=answer.status,
         headers={**passed, "Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers},
     )
     receipt.status = answer.status
     answer.bound(partial(_hang_up, http))
     sent = _Sent(http, response, answer, way, through, receipt)
+    alive.between = through.between if _is_readable(answer) else lambda: False
     try:
-        await response.prepare(http)
+        if begun is None:
+            await response.prepare(http)
+            alive.response = response
         error = await _pass_on(sent)
         await _end(sent, error)
     except ConnectionError:
@@ -278,6 +297,34 @@ async def _end(sent: _Sent, error: GatewayError | None) -> None:
     await sent.response.write_eof(last)
     sent.receipt.sent_bytes += len(last)
     await sent.answer.finish(LINGER_S)
+
+
+def passed_on(answer: Answer, way: Way) -> PassedOn:
+    """Return what the upstream blames the request for, as an error of ours."""
+    said = way.upstream.error_of_body(answer.first) or f"The upstream answered {answer.status}."
+    return PassedOn(answer.status, said)
+
+
+async def end_begun(
+    http: web.Request, response: web.StreamResponse, error: BaseException, receipt: Receipt
+) -> web.StreamResponse:
+    """End a response that was begun for a client who waited, and for which there is no answer.
+
+    Raises the error where the client is gone.
+    """
+    if http.transport is None or http.transport.is_closing():
+        raise error
+    if isinstance(error, GatewayError):
+        receipt.fail(error)
+        told = error
+    else:
+        receipt.outcome, told = Outcome.ABANDONED, Unavailable("The gateway is shutting down.")
+    receipt.status = response.status
+    event = SURFACES[receipt.surface or "openai"].error_event(told, receipt.request_id, mid_event=False)
+    with contextlib.suppress(ConnectionError):
+        await response.write(event)
+    http.transport.close()
+    return response
 
 
 def _unfinished(through: Through) -> GatewayError:

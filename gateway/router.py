@@ -34,7 +34,8 @@ class Reason(StrEnum):
     STICKY = "sticky"                # no verdict in time: the session's last one
     SAFE_DEFAULT = "safe-default"    # no verdict at all: the top of the ladder
     CAPABILITY = "capability"        # what would have been chosen cannot serve the request
-    FALLBACK = "fallback"            # an earlier target failed (set by the handler)
+    FALLBACK = "fallback"            # an earlier target failed, or is left alone (this and the next set while calling)
+    HEDGED = "hedged"                # an earlier target was late
 
 
 class Source(StrEnum):

@@ -15,11 +15,31 @@ from __future__ import annotations
 
 import base64
 import binascii
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from urllib.parse import parse_qsl
 
 FAULTS = ("", "hang", "cut-rst", "cut-fin", "end", "stall", "role-only", "error-frame", "garbage")
+
+# What befalls a call in a storm, each as likely as the others. In OpenAI's streams the first frame is the role, so what
+# comes after none or one strikes before the first word, and what comes after four strikes behind some.
+STORM: tuple[Mapping[str, object], ...] = (
+    {"error_rate": 1.0, "status": 429},
+    {"error_rate": 1.0, "status": 500},
+    {"error_rate": 1.0, "status": 503},
+    {"error_rate": 1.0, "status": 529},
+    {"fault": "hang"},
+    {"fault": "cut-rst", "after": 0},
+    {"fault": "cut-rst", "after": 4},
+    {"fault": "error-frame", "after": 0},
+    {"fault": "error-frame", "after": 4},
+    {"fault": "stall", "after": 1},  # the role and nothing more
+    {"fault": "stall", "after": 4},
+    {"fault": "garbage", "after": 0},
+    {"fault": "garbage", "after": 4},
+    {"fault": "end", "after": 4},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +68,7 @@ class Dials:
     fault_rate: float = 1.0  # share of the calls that the fault befalls
     after: int = 4  # whole frames sent before it (in OpenAI's stream the role frame is the first, so 4 = three tokens)
     stall_ms: float = 0.0  # how long `stall` and `role-only` are silent; 0 = until the client leaves
+    storm: float = 0.0  # share of the calls that something of STORM befalls
     # bytes
     split: int = 0  # cut the stream anywhere, in pieces of 1 to this many bytes; 0 = a frame is a write
     comments: bool = False  # keep-alive comments between the frames
@@ -65,6 +86,12 @@ class Dials:
         if turned.fault not in FAULTS:
             raise ValueError(f"unknown fault {turned.fault!r}; there are: {', '.join(FAULTS[1:])}")
         return turned
+
+    def befallen(self, chance: random.Random) -> Dials:
+        """These dials as they stand for one call: some calls have something of the storm."""
+        if self.storm and chance.random() < self.storm:
+            return self.turned(chance.choice(STORM))
+        return self
 
 
 def split_name(name: str) -> tuple[str, dict[str, object]]:

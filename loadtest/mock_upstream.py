@@ -25,6 +25,7 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import orjson
@@ -79,11 +80,12 @@ class MockUpstream:
         key: str = "",
         realistic: bool = False,
         keep: int = 10_000,
+        log: Path | None = None,
     ) -> None:
         # process
         self.models = {model.name: model for model in models}
         self.key = key  # "" = any key, or none, is welcome
-        self.journal = Journal(keep)
+        self.journal = Journal(keep, log)
         self.base_url = ""  # ends in /v1, as OpenAI's does
         self.root_url = ""  # as Anthropic's and Google's
         self.app = web.Application(client_max_size=64 * 2**20)
@@ -132,6 +134,7 @@ class MockUpstream:
         self._stopping = True
         if self._runner is not None:
             await self._runner.cleanup()
+        self.journal.close()
 
     def turn(self, model: str = "", /, **changes: object) -> None:
         """Turn dials for one model, or without a name for all of them, from the next request on."""
@@ -175,12 +178,17 @@ class MockUpstream:
         if dials.unknown and dials.unknown in arrived.body:
             what = f"Unrecognized request argument supplied: {dials.unknown}"
             raise RefusalError(400, what, param=dials.unknown, code="unknown_parameter")
+        dials = dials.befallen(self._chance)
+        call.said, call.stream, call.after = want.said, want.streamed, dials.after
         if self._chance.random() < dials.error_rate:
+            call.fault = str(dials.status)
             refused = RefusalError(dials.status)
             refused.retry_after_s = dials.retry_after_s
             raise refused
         if dials.fault and self._chance.random() >= dials.fault_rate:
             dials = replace(dials, fault="")
+        call.fault = dials.fault
+        self.journal.understood(call)
         said = "" if dials.canned else want.said
         return Ask(arrived, want, call.model, dials, answers.seeded(dials.seed, call.model, said))
 
@@ -313,6 +321,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9900, help="0 = any free one; the ready line names it")
     parser.add_argument("--key", default="", help="refuse every other key with 401")
+    parser.add_argument("--log", type=Path, help="file for a line of JSON a call, which outlives this process")
     parser.add_argument("--realistic", action="store_true", help="each model at its own speed")
     for dial in fields(Dials):
         if dial.name != "raw":
@@ -324,7 +333,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Serve until SIGINT or SIGTERM."""
     given = {name: value for name, value in vars(options).items() if value is not None}
     dials = Dials().turned({name: given[name] for name in Dials.__dataclass_fields__ if name in given})
-    mock = MockUpstream(dials=dials, key=options.key, realistic=options.realistic, keep=0)
+    mock = MockUpstream(dials=dials, key=options.key, realistic=options.realistic, keep=0, log=options.log)
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

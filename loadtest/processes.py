@@ -100,10 +100,12 @@ def mock(*arguments: str, on: frozenset[int] | None = None) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def gateway(upstream: str, *, config: Path = CONFIG, on: frozenset[int] | None = None) -> Iterator[Server]:
-    """Thriftgate in front of the provider at `upstream` (a base URL that ends in /v1)."""
+def gateway(
+    upstream: str, *, config: Path = CONFIG, on: frozenset[int] | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Thriftgate in front of the provider at `upstream` (a base URL that ends in /v1), or those that `env` names."""
     command = [sys.executable, "-m", "gateway", "serve", "-c", str(config), "--port", "0"]
-    with _started("gateway", command, "/readyz", on=on, env={"MOCK_URL": upstream}) as server:
+    with _started("gateway", command, "/readyz", on=on, env={"MOCK_URL": upstream, **(env or {})}) as server:
         yield server
 
 

@@ -23,7 +23,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from classifier.predict import Predictor
-from gateway import app, config
+from gateway import app, config, serving
 from loadtest.journal import Call
 from loadtest.mock_upstream import MockUpstream
 
@@ -42,9 +42,11 @@ def two_rungs(
     """Return a configuration of two rungs at two providers.
 
     Threshold 0 sends every prompt to the cheap rung first, whatever the classifier says of it, and a patient deadline
-    lets it say so on a busy machine. The other arguments are added where their names say.
+    lets it say so on a busy machine. Each target is called once, unless `more` has another `server`. The other
+    arguments are added where their names say.
     """
     classifier = "" if "classifier:" in more else "classifier: {deadline_ms: 5000}"
+    server = "" if "server:" in more else "server: {attempts: 2}"
     return f"""
 upstreams:
   first:  {{base_url: "{first}", key: sk-first-upstream, {upstream}}}
@@ -59,6 +61,7 @@ models:
 routes:
   auto: {{ladder: [cheap, premium], aliases: [gpt-4], {route}}}
 {classifier}
+{server}
 {more}
 """
 
@@ -341,9 +344,7 @@ async def gateway(_nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Async
         receipts = Receipts()
         built = await app.create(config.parse(text, {}), receipts.write)
         built.application.middlewares.append(receipts.count)
-        runner = web.AppRunner(
-            built.application, handler_cancellation=True, access_log=None, shutdown_timeout=1, logger=SERVER_LOG
-        )
+        runner = serving.Runner(built.application, built.config.server, logger=SERVER_LOG)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         started.append((Running(built, receipts, f"http://127.0.0.1:{runner.addresses[0][1]}"), runner))
@@ -384,6 +385,7 @@ def _assert_at_rest(running: Running) -> None:
     pools = {model.pool for model in running.gateway.with_.models.values()}
     written = running.receipts.written
 
-    assert {pool.name: pool.in_flight for pool in pools} == {pool.name: 0 for pool in pools}
+    assert {repr(pool.slots) for pool in pools if pool.slots.in_flight or pool.slots.waiting} == set()
+    assert [endpoint for pool in pools for endpoint in pool.endpoints if endpoint.in_flight] == []
     assert len(written) == running.receipts.requests
     assert len({receipt["request_id"] for receipt in written}) == len(written)

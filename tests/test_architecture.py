@@ -36,9 +36,16 @@ LEVELS = [
     {f"dialects.{name}" for name in DIALECTS},
     {"dialects.register"},
     {"dialects.table"},
-    {"explain", "classify", "upstream.deadline", "ledger", "translate"},
+    {
+        "explain", "classify", "upstream.deadline", "upstream.health", "upstream.slots", "upstream.refusal", "ledger",
+        "translate", "serving",
+    },
+    {"upstream.hedging"},
     {"upstream.pool"},
+    {"upstream.model"},
+    {"keepalive"},
     {"relay"},
+    {"calling"},
     {"handler"},
     {"endpoints"},
     {"app"},
@@ -50,6 +57,7 @@ LEVELS = [
 ]
 PURE = {
     "errors", "sse", "pricing", "faults", "receipt", "metrics", "router", "auth", "explain", "translate",
+    "upstream.health", "upstream.refusal",
     *(room for rooms in LEVELS for room in rooms if room.startswith(("config", "dialects", "wire"))),
 }
 # Outside our packages, a room of this list may use only what stands beside it (and the standard library).
@@ -57,8 +65,9 @@ THIRD_PARTY = {
     "errors": set(), "sse": set(), "auth": {"msgspec"}, "router": {"msgspec"}, "translate": {"msgspec"},
     "pricing": {"msgspec"}, "receipt": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
     "metrics": {"prometheus_client"}, "ledger": set(),
-    "classify": {"msgspec"}, "upstream.deadline": set(),
-    "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"},
+    "classify": {"msgspec"}, "upstream.deadline": set(), "upstream.health": set(), "upstream.slots": set(),
+    "upstream.refusal": set(),
+    "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"}, "serving": {"aiohttp"},
     **{room: {"msgspec"} for rooms in LEVELS for room in rooms if room.startswith("config")},
     **{room: {"msgspec", "orjson"} for rooms in LEVELS for room in rooms if room.startswith(("dialects", "wire"))},
 }
@@ -71,6 +80,8 @@ FORBIDDEN_IN_PURE = {
     "asyncio", "time", "random", "logging", "structlog", "datetime", "uuid", "secrets", "threading", "socket",
 }
 READS_DISK = {"config.reading"}                    # load(): once, at start
+READS_DATES = {"upstream.refusal"}                 # Retry-After may be one; what time it is stays an argument
+ASKS_THE_TIME = {"now", "utcnow", "today"}
 CLASSIFIER_MAY = {"numpy", "onnxruntime", "tokenizers", "orjson", "msgspec"}
 CEILING_FUNCTION, CEILING_MODULE = 60, 400
 
@@ -146,8 +157,10 @@ def test_pure_rooms_are_pure(room: str) -> None:
     opens = {n.func.attr for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)} & {
         "read_text", "read_bytes", "write_text", "write_bytes", "open"
     } if room not in READS_DISK else set()
+    asks = {node.attr for node in nodes if isinstance(node, ast.Attribute)} & ASKS_THE_TIME
+    forbidden = FORBIDDEN_IN_PURE - ({"datetime"} if room in READS_DATES else set())
 
-    assert (waits, opens, roots_of_all(GATEWAY[room]) & FORBIDDEN_IN_PURE) == ([], set(), set())
+    assert (waits, opens, asks, roots_of_all(GATEWAY[room]) & forbidden) == ([], set(), set(), set())
 
 
 @pytest.mark.parametrize(("name", "path"), [p for p in modules("classifier") if not p[0].startswith("training")])

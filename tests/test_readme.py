@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 STRUCTS: dict[str, type[msgspec.Struct]] = {
-    "upstreams": config.UpstreamConfig, "models": config.ModelConfig, "routes": config.RouteConfig,
+    "upstreams": config.UpstreamConfig, "upstreams.endpoints": config.EndpointConfig,
+    "upstreams.health": config.HealthConfig, "models": config.ModelConfig, "routes": config.RouteConfig,
+    "routes.deadlines": config.RouteDeadlines, "routes.hedge": config.HedgeConfig,
     "keys": config.KeyConfig, "classifier": config.ClassifierConfig, "server": config.ServerConfig,
 }
 
@@ -26,10 +28,20 @@ def block(language: str) -> str:
     return found[1]
 
 
+def rows() -> list[tuple[list[str], list[str], str]]:
+    """Return the configuration table's rows: the sections, the settings of the innermost, and the defaults' cell."""
+    found = re.findall(r"^\| `(\w+\.[\w.*\[\]]+)`((?:, `\w+`)*) \| (.*?) \|", README, re.MULTILINE)
+    paths = [(path.replace(".*", "").replace("[]", "").split("."), more, cell) for path, more, cell in found]
+    return [(path[:-1], [path[-1], *re.findall(r"`(\w+)`", more)], cell) for path, more, cell in paths]
+
+
 def settings() -> list[tuple[str, str]]:
-    """Return every setting that the configuration table names, as (section, name)."""
-    rows = re.findall(r"^\| `(\w+)\.(?:\*\.)?(\w+)`((?:, `\w+`)*) \|", README, re.MULTILINE)
-    return [(section, name) for section, first, more in rows for name in [first, *re.findall(r"`(\w+)`", more)]]
+    """Return every setting that the configuration table names, as (section, name); a section in one is one of it."""
+    named: list[tuple[str, str]] = []
+    for sections, names, _ in rows():
+        named += [(".".join(sections), name) for name in names]
+        named += [(".".join(sections[:depth]), sections[depth]) for depth in range(1, len(sections))]
+    return named
 
 
 def test_the_example_configuration_is_good() -> None:
@@ -50,6 +62,21 @@ def test_every_setting_is_documented(section: str) -> None:
     fields = {field.encode_name for field in msgspec.structs.fields(STRUCTS[section])}
 
     assert fields == {name for named, name in settings() if named == section}
+
+
+def test_documented_numbers_are_the_defaults() -> None:
+    """A number in the defaults' cell is the setting's default; those of models come from the built-in table."""
+    said = {
+        (".".join(sections), name): float(default) for sections, names, cell in rows() if sections != ["models"]
+        for name, default in zip(names, cell.split(", "), strict=False) if re.fullmatch(r"[\d.]+", default)
+    }
+    real = {
+        (section, field.encode_name): field.default
+        for section, kind in STRUCTS.items() for field in msgspec.structs.fields(kind)
+    }
+
+    assert len(said) > 20
+    assert {setting: real[setting] for setting in said} == said
 
 
 def test_every_make_target_exists() -> None:

@@ -12,10 +12,14 @@ from gateway.config.settings import (
     Config,
     Deadlines,
     Dialect,
+    EndpointConfig,
+    HealthConfig,
+    HedgeConfig,
     KeyConfig,
     ModelConfig,
     Promise,
     RouteConfig,
+    RouteDeadlines,
     Rule,
     Secret,
     ServerConfig,
@@ -23,6 +27,7 @@ from gateway.config.settings import (
 )
 
 __all__ = [
-    "PROVIDERS", "ClassifierConfig", "Condition", "Config", "Deadlines", "Dialect", "KeyConfig", "ModelConfig",
-    "Promise", "RouteConfig", "Rule", "Secret", "ServerConfig", "UpstreamConfig", "from_environment", "load", "parse",
+    "PROVIDERS", "ClassifierConfig", "Condition", "Config", "Deadlines", "Dialect", "EndpointConfig", "HealthConfig",
+    "HedgeConfig", "KeyConfig", "ModelConfig", "Promise", "RouteConfig", "RouteDeadlines", "Rule", "Secret",
+    "ServerConfig", "UpstreamConfig", "from_environment", "load", "parse",
 ]

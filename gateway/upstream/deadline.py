@@ -44,6 +44,12 @@ class Deadline:
     def __repr__(self) -> str:
         return f"<Deadline {f'{self.expired} expired' if self.expired else self._phase}>"
 
+    def adopt(self) -> None:
+        """Have the current task's waiting ended from now on; another one began."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._task, self._already = task, task.cancelling()
+
     def wait(self, phase: str, seconds: float) -> Self:
         """Bound the wait that follows to `seconds`, and to what is left of the total."""
         self._phase = phase

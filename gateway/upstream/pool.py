@@ -1,45 +1,74 @@
-"""The pools: one aiohttp session per upstream, slots as a counter, one attempt per lease.
+"""The pools: one aiohttp session per endpoint, slots as a counter, one attempt per lease.
 
 aiohttp's connector holds the sockets; this room holds slots and deadlines, and translates every foreign exception, so
 that nothing above knows what a ClientError is. Slots are given back synchronously: no cancellation can lose one.
+A stream has begun when it says something: a role, a ping or a count is no output, and until there is some another
+target may still answer.
 """
 
 import os
 import socket
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from gateway.config import ModelConfig, UpstreamConfig
+from gateway.config import EndpointConfig, UpstreamConfig
 from gateway.dialects.door import Upstream
+from gateway.dialects.neutral import Began, Event, Failed, Said, Used
+from gateway.dialects.neutral import Refused as Declined
 from gateway.dialects.register import UPSTREAMS
-from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut, Unavailable, Unreachable
+from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut, Unreachable
+from gateway.sse import Parser
 from gateway.upstream.deadline import Deadline
+from gateway.upstream.health import RetryBudget
+from gateway.upstream.refusal import retry_after_s
+from gateway.upstream.slots import Slots
 
 # The caller's own faults are passed on as the upstream worded them. All other errors may be cured by another target: an
 # unpaid account (402) or an unknown path (404, 405) is the operator's fault.
 ERROR_BYTES = 65_536        # of an error's body, at most
 CALLERS_FAULT = frozenset({400, 409, 413, 414, 415, 422, 431})
+SILENT_BYTES = 1_048_576    # of a stream that has said nothing yet; more than that is no mere beginning
+BEGINNINGS = (b"data", b"event", b"id", b"retry", b":", b"\n", b"\r", b"\xef\xbb\xbf")     # of a stream of events
 
 
-class Pool:
-    """The connections and slots of one upstream. `in_flight`, and what it does not know, are its mutable state."""
+class Limits(NamedTuple):
+    """How long a call may take, in seconds, each phase apart."""
 
-    def __init__(self, name: str, config: UpstreamConfig) -> None:
+    connect_s: float
+    first_output_s: float
+    idle_s: float
+    total_s: float
+
+
+class Call(NamedTuple):
+    """One call: what is sent where, and how long it may take."""
+
+    url: URL
+    body: bytes
+    limits: Limits
+    stream: bool = False
+    kind: str = "chat"
+    headers: Mapping[str, str] | None = None
+
+
+class Endpoint:
+    """An address and a key of an upstream. `in_flight` is its only mutable state."""
+
+    def __init__(self, name: str, speaks: Upstream, own: UpstreamConfig, config: EndpointConfig) -> None:
         self.name = name
-        self.slots = config.slots
+        self.base_url = config.base_url or own.base_url
+        self.weight = config.weight
         self.in_flight = 0
-        self.base_url = config.base_url
-        self.dialect = config.dialect
-        self.stream_usage = config.stream_usage      # until it refuses a request for that
-        self.speaks: Upstream = UPSTREAMS[config.dialect]
+        key = config.key or own.key
         headers = {
             "Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "thriftgate",
-            **self.speaks.headers(None if config.key is None else config.key.reveal()),
+            **speaks.headers(None if key is None else key.reveal()),
         }
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),      # slots bound the connections, and say so when they are full
@@ -49,43 +78,44 @@ class Pool:
         )
 
     def __repr__(self) -> str:
-        return f"<Pool {self.name} {self.in_flight}/{self.slots} in flight>"
+        return f"<Endpoint {self.name} {self.in_flight} in flight>"
 
-    def lease(self) -> "Lease":
-        """Take a slot, or raise Unavailable at once: nobody queues while another target may be free."""
-        if self.in_flight >= self.slots:
-            fault = f"All {self.slots} slots of upstream {self.name!r} are taken. Try again shortly."
-            raise Unavailable(fault, headers={"Retry-After": "1"})
-        return Lease(self)
+    @property
+    def load(self) -> float:
+        """Calls in flight for its weight."""
+        return self.in_flight / self.weight
+
+
+class Pool:
+    """The endpoints and slots of one upstream."""
+
+    def __init__(self, name: str, config: UpstreamConfig) -> None:
+        self.name = name
+        self.dialect = config.dialect
+        self.speaks: Upstream = UPSTREAMS[config.dialect]
+        self.stream_usage = config.stream_usage      # until it refuses a request for that
+        self.health = config.health
+        self.slots = Slots(f"upstream {name!r}", config.slots, config.queue)
+        self.budget = RetryBudget(config.retries)
+        own = EndpointConfig(weight=config.weight)
+        self.endpoints = [
+            Endpoint(f"{name}-{number}" if config.endpoints else name, self.speaks, config, each)
+            for number, each in enumerate((own, *config.endpoints), 1)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name} {self.slots.in_flight}/{self.slots.limit} in flight>"
+
+    def lease(self, endpoint: Endpoint | None = None, *, taken: bool = False) -> "Lease":
+        """Take a slot, or raise Unavailable at once; `taken`: one that was waited for and is ours."""
+        if not taken:
+            self.slots.take()
+        return Lease(self, endpoint or self.endpoints[0])
 
     async def close(self) -> None:
         """Close every connection."""
-        await self.session.close()
-
-
-class Model:
-    """A configured model bound to its upstream's pool."""
-
-    def __init__(self, name: str, config: ModelConfig, pool: Pool) -> None:
-        self.name = name
-        self.upstream_name = config.name
-        self.price = config.price
-        self.context = config.context
-        self.tools = config.tools
-        self.images = config.images
-        self.structured = config.structured
-        self.deadlines = config.deadlines
-        self.pool = pool
-        self.urls = {
-            stream: URL(pool.speaks.url(pool.base_url, config.name, stream=stream)) for stream in (False, True)
-        }
-        self.plain_urls = {
-            kind: URL(f"{pool.base_url.rstrip('/')}/{kind}") for kind in ("embeddings", "completions")
-        } | {"count_tokens": self.urls[False] / "count_tokens"}
-        self.timeout = aiohttp.ClientTimeout(total=None, connect=config.deadlines.connect_ms / 1000)
-
-    def __repr__(self) -> str:
-        return f"<Model {self.name} at {self.pool!r}>"
+        for endpoint in self.endpoints:
+            await endpoint.session.close()
 
 
 class Answer:
@@ -116,6 +146,10 @@ class Answer:
         """Have `give_up` called where the total deadline passes while the client is waited for."""
         self._deadline.otherwise = give_up
 
+    def adopt(self) -> None:
+        """Let the current task wait for the rest; another one made the call."""
+        self._deadline.adopt()
+
     async def next(self) -> bytes:
         """Return what arrived since the last call, empty at the end. Raises StreamBroken or TimedOut."""
         try:
@@ -126,78 +160,138 @@ class Answer:
 
 
 class Lease:
-    """One slot and one call. Leaving it gives both back, synchronously."""
+    """One slot and one call. Leaving it gives both back, synchronously; it may be left more than once."""
 
-    __slots__ = ("_deadline", "_pool", "_response")
+    __slots__ = ("_deadline", "_endpoint", "_held", "_pool", "_response")
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, endpoint: Endpoint) -> None:
         self._pool = pool
+        self._endpoint = endpoint
+        self._held = True
         self._response: aiohttp.ClientResponse | None = None
         self._deadline: Deadline | None = None
+        endpoint.in_flight += 1
 
     def __enter__(self) -> Self:
-        self._pool.in_flight += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.in_flight -= 1
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the slot back and end the call."""
+        if not self._held:
+            return
+        self._held = False
+        self._endpoint.in_flight -= 1
+        self._pool.slots.give()
         if self._response is not None:
             self._response.close()          # one that was read to its end has given its connection back already
         if self._deadline is not None:
             self._deadline.close()
 
-    async def send(
-        self, model: Model, body: bytes, *, stream: bool, kind: str = "chat", headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        """Make the one attempt. Returns when the first output is here: of a stream its first bytes, else all of it.
+    async def send(self, call: Call) -> Answer:
+        """Make the one attempt. Returns when the first output is here: of a stream what it says first, else all of it.
 
         A whole answer arrives only when the model has finished, so just the total bounds it. Raises a GatewayError that
         says whether another target may be tried.
         """
-        limits = model.deadlines
-        deadline = self._deadline = Deadline(limits.total_ms / 1000)
+        limits, name = call.limits, self._endpoint.name
+        deadline = self._deadline = Deadline(limits.total_s)
+        timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_s)
         try:
-            with deadline.wait("first_output", (limits.first_output_ms if stream else limits.total_ms) / 1000):
-                url = model.urls[stream] if kind == "chat" else model.plain_urls[kind]
-                response = self._response = await self._pool.session.post(
-                    url, data=body, headers=headers, timeout=model.timeout, allow_redirects=False
+            with deadline.wait("first_output", limits.first_output_s if call.stream else limits.total_s):
+                response = self._response = await self._endpoint.session.post(
+                    call.url, data=call.body, headers=call.headers, timeout=timeout, allow_redirects=False
                 )
-                return await self._first(response, deadline, model.deadlines.idle_ms / 1000, stream=stream)
+                first = await self._first(response, call)
         except aiohttp.ServerTimeoutError as error:
-            raise TimedOut(f"Upstream {self._pool.name!r} could not be connected to in time.") from error
+            raise TimedOut(f"Upstream {name!r} could not be connected to in time.") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(f"Upstream {self._pool.name!r} failed: {_cause(error)}.") from error
+            raise Unreachable(f"Upstream {name!r} failed: {_cause(error)}.") from error
+        return Answer(response, first, deadline, limits.idle_s)
 
-    async def _first(
-        self, response: aiohttp.ClientResponse, deadline: Deadline, idle_s: float, *, stream: bool
-    ) -> Answer:
+    async def _first(self, response: aiohttp.ClientResponse, call: Call) -> bytes:
+        name, speaks = self._endpoint.name, self._pool.speaks
         if response.status >= 300 and response.status not in CALLERS_FAULT:
-            raise await _refusal(response, self._pool)
-        stream = stream and response.status < 300      # a caller's fault comes as one JSON object
-        first = await (response.content.readany() if stream else response.read())
-        if response.status < 300 and not stream and (said := self._pool.speaks.error_of_body(first)) is not None:
-            raise Refused(f"Upstream {self._pool.name!r} answered with an error", 502, said)
-        if stream and not first:
-            raise Unreachable(f"Upstream {self._pool.name!r} ended its answer before it began.")
-        if stream and (said := self._pool.speaks.error_of_first(first)) is not None:
-            raise Refused(f"Upstream {self._pool.name!r} began its answer with an error", 502, said)
-        return Answer(response, first, deadline, idle_s)
+            raise await _refusal(response, name, speaks)
+        if not call.stream or response.status >= 300:      # a caller's fault comes as one JSON object
+            body = await response.read()
+            if response.status < 300 and (said := speaks.error_of_body(body)) is not None:
+                raise Refused(f"Upstream {name!r} answered with an error", 502, said)
+            return body
+        beginning = Beginning(speaks, call.kind) if _is_plain(response) else None
+        chunks: list[bytes] = []
+        while chunk := await response.content.readany():
+            if not chunks and beginning is not None and not _may_be_events(response, chunk):
+                kind = response.headers.get("Content-Type", "nothing")[:100]
+                raise Refused(f"Upstream {name!r} was asked for a stream of events and sent {kind}", 502)
+            chunks.append(chunk)
+            if beginning is None or beginning.feed(chunk):
+                break
+        else:
+            raise Unreachable(f"Upstream {name!r} ended its answer before it said anything.")
+        if beginning is not None and beginning.failed is not None:
+            raise Refused(f"Upstream {name!r} began its answer with an error", 502, beginning.failed)
+        return b"".join(chunks)
 
 
-async def _refusal(response: aiohttp.ClientResponse, pool: Pool) -> GatewayError:
+class Beginning:
+    """Reads a stream until it says something. Nothing of it is kept."""
+
+    __slots__ = ("_chat", "_parser", "_read_bytes", "_reader", "failed")
+
+    def __init__(self, speaks: Upstream, kind: str) -> None:
+        self._parser = Parser()
+        self._reader = speaks.reader()
+        self._chat = kind == "chat"
+        self._read_bytes = 0
+        self.failed: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Beginning {self._read_bytes} bytes{', failed' if self.failed else ''}>"
+
+    def feed(self, chunk: bytes) -> bool:
+        """Say whether the stream has begun, be it with an error (then `failed` has its words)."""
+        self._read_bytes += len(chunk)
+        for frame in self._parser.feed(chunk):
+            events = self._reader.feed(frame)
+            self.failed = next((event.message for event in events if isinstance(event, Failed)), None)
+            if self.failed is not None or not self._chat or any(map(_says_something, events)):
+                return True
+        return self._read_bytes > SILENT_BYTES
+
+
+def _says_something(event: Event) -> bool:
+    return bool(event.text) if isinstance(event, Said | Declined) else not isinstance(event, Began | Used)
+
+
+def _may_be_events(response: aiohttp.ClientResponse, chunk: bytes) -> bool:
+    """Say whether it is a stream of events by its type, or looks like one that has another type."""
+    if response.headers.get("Content-Type", "").startswith("text/event-stream"):
+        return True
+    return any(chunk.startswith(beginning) or beginning.startswith(chunk) for beginning in BEGINNINGS)
+
+
+def _is_plain(response: aiohttp.ClientResponse) -> bool:
+    return response.headers.get("Content-Encoding", "identity") == "identity"
+
+
+async def _refusal(response: aiohttp.ClientResponse, name: str, speaks: Upstream) -> GatewayError:
     """Return the error for an answer that another target may not give; keeps Retry-After."""
-    status, upstream = response.status, pool.name
-    kept = {"Retry-After": response.headers["Retry-After"]} if "Retry-After" in response.headers else None
+    status = response.status
     if status in (401, 403):   # its text may quote our key
-        fault = f"Upstream {upstream!r} refused the gateway's own key ({status}). Check it in the configuration."
+        fault = f"Upstream {name!r} refused the gateway's own key ({status}). Check it in the configuration."
         return Refused(fault, status)
     body = b""
     while len(body) < ERROR_BYTES and (more := await response.content.readany()):
         body += more
-    said = pool.speaks.error_of_body(body)
-    return Refused(f"Upstream {upstream!r} answered {status}{'' if said else '.'}", status, said, headers=kept)
+    said, again_s = speaks.error_of_body(body), retry_after_s(response.headers, body, datetime.now(UTC))
+    kept = None if again_s is None else {"Retry-After": f"{max(1, round(again_s))}"}
+    fault = f"Upstream {name!r} answered {status}{'' if said else '.'}"
+    return Refused(fault, status, said, headers=kept, retry_after_s=again_s)
 
 
 def _cause(error: BaseException) -> str:
@@ -211,10 +305,3 @@ def _cause(error: BaseException) -> str:
         number = error.os_error.errno
         return f"no connection ({os.strerror(number) if number else error.os_error})"
     return type(error).__name__
-
-
-def build(models: Mapping[str, ModelConfig], upstreams: Mapping[str, UpstreamConfig]) -> dict[str, Model]:
-    """Open one pool per upstream in use and return the models bound to them. Needs a running loop."""
-    used = {config.upstream for config in models.values()}
-    pools = {name: Pool(name, upstreams[name]) for name in sorted(used)}
-    return {name: Model(name, config, pools[config.upstream]) for name, config in models.items()}

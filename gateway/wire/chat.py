@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.wire.counting import asks
-from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Message, Tokens, read
+from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Message, Tokens, deadline_ms, read
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -46,4 +46,5 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         text_bytes=len(raw) - sum(message.attached_bytes() for message in body.messages),
         rung=headers.get(RUNG_HEADER),
         session=headers.get(SESSION_HEADER),
+        deadline_ms=deadline_ms(headers),
     )

@@ -61,10 +61,11 @@ def refused(status: int, body: bytes) -> bool:
 class Uncount:
     """Takes out of a stream what only the gateway asked for; all else passes as it came, once its event is whole."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "inside")
 
     def __init__(self) -> None:
         self._held = b""
+        self.inside = False      # what has passed ends inside an event, which was too long to be held
 
     def __repr__(self) -> str:
         return f"<Uncount holding {len(self._held)} bytes>"
@@ -73,7 +74,11 @@ class Uncount:
         """Return what the caller gets of a chunk; empty where it ends inside its first event."""
         if self._held:
             chunk, self._held = self._held + chunk, b""
-        return _taken_out(chunk if chunk.endswith(_CLOSED) else self._whole_events(chunk))
+        if chunk.endswith(_CLOSED):
+            self.inside = False
+        else:
+            chunk = self._whole_events(chunk)
+        return _taken_out(chunk)
 
     def close(self) -> bytes:
         """Return what is left: an event that nothing closed."""
@@ -85,6 +90,9 @@ class Uncount:
         end = max((border.end() for border in _BORDER.finditer(chunk)), default=0)
         if len(chunk) - end <= HELD_BYTES:
             chunk, self._held = chunk[:end], chunk[end:]
+            self.inside = self.inside and not end
+        else:
+            self.inside = True
         return chunk
 
 

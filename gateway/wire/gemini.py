@@ -6,7 +6,17 @@ from typing import Any
 import msgspec
 
 from gateway.errors import BadRequest
-from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Message, Part, Tokens, long_texts, read
+from gateway.wire.request import (
+    RUNG_HEADER,
+    SESSION_HEADER,
+    ChatRequest,
+    Message,
+    Part,
+    Tokens,
+    deadline_ms,
+    long_texts,
+    read,
+)
 
 ROLES = {"model": "assistant", "function": "tool"}
 LONG = 512      # characters from which a string inside attached data is the data
@@ -69,6 +79,7 @@ def decode(raw: bytes, headers: Mapping[str, str], model: str, *, stream: bool) 
         text_bytes=len(raw) - sum(long_texts(found, LONG) for found in data),
         rung=headers.get(RUNG_HEADER),
         session=headers.get(SESSION_HEADER),
+        deadline_ms=deadline_ms(headers),
     )
 
 

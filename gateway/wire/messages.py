@@ -13,6 +13,7 @@ from gateway.wire.request import (
     Message,
     Part,
     Tokens,
+    deadline_ms,
     long_texts,
     read,
     texts,
@@ -65,6 +66,7 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: str = "chat") -> ChatRe
         passed={name: headers[name] for name in PASSED if name in headers},
         rung=headers.get(RUNG_HEADER),
         session=headers.get(SESSION_HEADER),
+        deadline_ms=deadline_ms(headers),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.wire.counting import asks
-from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Tokens, read
+from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Tokens, deadline_ms, read
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -37,4 +37,5 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: str) -> ChatRequest:
         kind=kind,
         rung=headers.get(RUNG_HEADER),
         session=headers.get(SESSION_HEADER),
+        deadline_ms=deadline_ms(headers),
     )

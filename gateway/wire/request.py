@@ -14,6 +14,8 @@ from gateway.errors import BadRequest
 
 RUNG_HEADER = "x-thriftgate-rung"
 SESSION_HEADER = "x-thriftgate-session"
+DEADLINE_HEADER = "x-thriftgate-deadline-ms"
+MOST_MS = 86_400_000
 
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
@@ -64,6 +66,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     text_bytes: int         # size of the body without attached data
     rung: str | None        # the rung the caller pins, if any
     session: str | None     # the conversation the caller names, if any
+    deadline_ms: int | None = None      # when the caller wants the whole answer, from when it asked
     passed: Mapping[str, str] = {}      # headers that mean something to an upstream of the same dialect
     counted: bool = True    # a stream of the answer says what it used: the caller asked, or its dialect always does
     kind: str = "chat"      # or embeddings, completions, count_tokens: passed through, not judged
@@ -100,6 +103,17 @@ def read(decoder: msgspec.json.Decoder[B], raw: bytes) -> B:
         raise invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise unreadable(error) from None
+
+
+def deadline_ms(headers: Mapping[str, str]) -> int | None:
+    """Return the caller's deadline. Raises BadRequest where it is no number of milliseconds."""
+    said = headers.get(DEADLINE_HEADER)
+    if said is None:
+        return None
+    if not (said.isascii() and said.isdigit() and 0 < int(said[:12]) <= MOST_MS):
+        raise BadRequest(f"`{DEADLINE_HEADER}` is wrong: send whole milliseconds from 1 to {MOST_MS}.",
+                         param=DEADLINE_HEADER)
+    return int(said)
 
 
 def texts(parts: Iterable[Part], kinds: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from gateway.wire.request import (
     Message,
     Part,
     Tokens,
+    deadline_ms,
     long_texts,
     read,
     texts,
@@ -59,6 +60,7 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         text_bytes=len(raw) - sum(long_texts(part, LONG) for part in attached),
         rung=headers.get(RUNG_HEADER),
         session=headers.get(SESSION_HEADER),
+        deadline_ms=deadline_ms(headers),
     )
 
 

@@ -16,6 +16,8 @@ TABLE: dict[type[GatewayError], tuple[int, str, str | None, bool, Blame, int]] =
     errors.Forbidden: (403, "permission_error", "model_not_allowed", False, CALLER, 0),
     errors.NotFound: (404, "invalid_request_error", "model_not_found", False, CALLER, 0),
     errors.TooLarge: (413, "invalid_request_error", "request_too_large", False, CALLER, 0),
+    errors.HeadTooLarge: (431, "invalid_request_error", "headers_too_large", False, CALLER, 0),
+    errors.TooSlow: (408, "invalid_request_error", "request_timeout", False, CALLER, 0),
     errors.Unavailable: (503, "server_error", "overloaded", True, US, 0),
     errors.Unreachable: (502, "upstream_error", "upstream_unreachable", True, UPSTREAM, 1),
     errors.TimedOut: (504, "upstream_error", "upstream_timeout", True, UPSTREAM, 2),

@@ -24,7 +24,7 @@ FIELDS = {
     "request_id", "caller", "route", "model", "rung", "reason", "score", "p_cheap", "threshold", "task", "verdict",
     "surface", "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms",
     "sent_bytes", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "cost_usd_micros", "premium_usd_micros",
+    "cost_usd_micros", "premium_usd_micros", "queued_ms", "unused_usd_micros",
 }
 
 
@@ -130,7 +130,7 @@ async def test_a_caller_who_asks_an_older_server_gets_its_refusal(serve: Start, 
     """It was the caller's question: the provider's words are passed on."""
     first.turn(unknown="stream_options")
     running = await serve()
-    reply = await running.ask(chat(stream=True, stream_options={"include_usage": True}))
+    reply = await running.ask(chat(model="cheap", stream=True, stream_options={"include_usage": True}))
 
     assert (reply.status, reply.error["param"], first.journal.requests) == (400, "stream_options", 1)
 
@@ -234,7 +234,7 @@ async def test_the_metrics_are_the_sum_of_the_receipts(serve: Start, first: Mock
 
 async def test_calls_in_flight_are_on_the_metrics(serve: Start, first: MockUpstream) -> None:
     """While one runs it is counted, afterwards it is not."""
-    first.turn(fault="stall", after=1)
+    first.turn(fault="stall", after=2)
     running = await serve()
     wire = await running.wire(chat(stream=True))
     await wire.until(b"\n\n")

@@ -77,7 +77,7 @@ async def test_any_bytes_arrive_as_they_were_sent(
     whole = b"data: \n\n" + b"".join(junk) + b"\n\n" + stream([], b"\n")
     first.turn(raw=tuple(script.split(whole, at_most, random.Random(0))))
     running = await serve()
-    reply = await running.ask(chat(stream=True))
+    reply = await running.ask(chat(stream=True, stream_options={"include_usage": True}))
     await running.close()
 
     assert (reply.status, reply.whole, reply.body) == (200, True, whole)

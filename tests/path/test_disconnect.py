@@ -14,7 +14,7 @@ from tests.path.conftest import EVENT, STREAM, Scripted, chunk
 
 SILENCES: dict[str, tuple[dict[str, object], int]] = {       # dials, and how many pieces were sent when it falls silent
     "before the headers": ({"fault": "hang"}, 0),
-    "after the first event": ({"fault": "stall", "after": 1}, 1),
+    "after the first word": ({"fault": "stall", "after": 2}, 2),
     "in mid-stream": ({"fault": "stall", "after": 5}, 5),
 }
 

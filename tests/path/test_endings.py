@@ -22,7 +22,6 @@ BREAKS: dict[str, tuple[dict[str, object], str, str]] = {     # dials, deadlines
     "a clean end too early": ({"fault": "end", "after": 3}, "", "stream_broken"),
     "silence beyond the idle deadline": ({"fault": "stall", "after": 3}, "idle_ms: 200", "upstream_timeout"),
     "longer than the total deadline": ({"fault": "stall", "after": 3}, "total_ms: 400", "upstream_timeout"),
-    "a role and nothing more": ({"fault": "role-only", "stall_ms": 1}, "", "stream_broken"),
 }
 
 

@@ -25,6 +25,9 @@ FAULTS: dict[str, dict[str, object]] = {
     "ended without a byte": {"fault": "end", "after": 0},
     "silent after the headers": {"fault": "stall", "after": 0},
     "an error as its first event": {"fault": "error-frame", "after": 0},
+    "an error after the role": {"fault": "error-frame", "after": 1},
+    "a role and no word": {"fault": "stall", "after": 1},
+    "a role and an end": {"fault": "role-only", "stall_ms": 1},
 }
 PATIENCE = "first_output_ms: 100"
 
@@ -158,7 +161,7 @@ async def test_a_redirect_is_not_followed(gateway: Start, scripted: Scripted, se
 
 async def test_a_full_pool_sends_the_next_request_on(serve: Start, first: MockUpstream, second: MockUpstream) -> None:
     """Nobody queues while another target is free."""
-    first.turn(fault="stall", after=1)
+    first.turn(fault="stall", after=2)
     running = await serve(upstream="slots: 1")
     holding = await running.wire(chat(stream=True))
     await holding.until(b"\n\n")
@@ -166,13 +169,13 @@ async def test_a_full_pool_sends_the_next_request_on(serve: Start, first: MockUp
     receipt = await running.receipt()
 
     assert_fell_back(reply, second)
-    assert "All 1 slots" in receipt["attempts"][0]["error"]
+    assert [attempt["model"] for attempt in receipt["attempts"]] == ["premium"]
     assert first.journal.requests == 1
 
 
 async def test_the_slot_of_a_failed_call_is_free_again(serve: Start, first: MockUpstream) -> None:
     """One slot, many failures, then a success."""
-    running = await serve(upstream="slots: 1")
+    running = await serve(upstream="slots: 1, health: {failures: 100}")
     first.turn(error_rate=1)
     for _ in range(5):
         await running.ask()
@@ -203,7 +206,7 @@ async def test_nothing_is_tried_again_after_the_first_byte(
     serve: Start, first: MockUpstream, second: MockUpstream, fault: str
 ) -> None:
     """The second provider is not asked, and the client sees one status line."""
-    first.turn(fault=fault, after=1)
+    first.turn(fault=fault, after=2)
     running = await serve()
     wire = await running.wire()
     body = orjson.dumps(chat(stream=True))
@@ -223,14 +226,14 @@ async def test_nothing_is_tried_again_after_the_first_byte(
 
 
 async def test_a_named_model_has_no_fallback(serve: Start, first: MockUpstream, second: MockUpstream) -> None:
-    """Who names a model gets that model or an error."""
+    """Who names a model gets that model or an error; it is asked once more."""
     first.turn(error_rate=1)
     running = await serve()
     reply = await running.ask(chat(model="cheap"))
 
     assert (reply.status, reply.error["type"]) == (502, "upstream_error")
     assert reply.headers["x-thriftgate-reason"] == "explicit"
-    assert await both_asked(running, first, second) == (1, 0)
+    assert await both_asked(running, first, second) == (2, 0)
 
 
 async def test_every_attempt_is_listed_under_the_request_id(
@@ -278,8 +281,9 @@ async def test_the_most_telling_refusal_is_what_the_caller_is_told(
 
 async def test_with_every_slot_taken_the_caller_is_told_to_come_back(gateway: Start, first: MockUpstream) -> None:
     """503, nothing sent upstream."""
-    first.turn(fault="stall", after=1)
-    running = await gateway(two_rungs(first.base_url, first.base_url, upstream="slots: 1"))
+    first.turn(fault="stall", after=2)
+    text = two_rungs(first.base_url, first.base_url, upstream="slots: 1", more="server: {wait_ms: 0}")
+    running = await gateway(text)
     holding = await running.wire(chat(model="cheap", stream=True))
     await holding.until(b"\n\n")
     reply = await running.ask(chat(model="cheap"))
@@ -325,7 +329,7 @@ async def test_many_failures_at_once_leave_no_trace(serve: Start, first: MockUps
     assert {(reply.status, reply.whole, reply.headers["x-thriftgate-model"]) for reply in replies} == {
         (200, True, "premium")
     }
-    assert first.journal.requests == 32
+    assert 5 <= first.journal.requests <= 32      # by then it is left alone
 
 
 async def test_a_provider_without_chunks_is_streamed(gateway: Start, scripted: Scripted) -> None:

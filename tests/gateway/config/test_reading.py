@@ -15,10 +15,14 @@ from gateway.config import (
     Condition,
     Config,
     Deadlines,
+    EndpointConfig,
+    HealthConfig,
+    HedgeConfig,
     KeyConfig,
     ModelConfig,
     Promise,
     RouteConfig,
+    RouteDeadlines,
     Rule,
     Secret,
     ServerConfig,
@@ -124,6 +128,73 @@ def test_every_section() -> None:
     assert ServerConfig() == read.server
 
 
+RESILIENT = """
+upstreams:
+  u:
+    base_url: "http://127.0.0.1:1/v1"
+    key: first
+    weight: 2
+    endpoints: [{key: "${SECOND}"}, {base_url: "http://127.0.0.1:2/v1", key: third, weight: 0.5}, {}]
+    slots: 4
+    queue: 0
+    retries: 0
+    health: {failures: 3, error_rate: 0.25, calls: 8, window_ms: 10000, open_ms: 500, open_max_ms: 8000, probe_ms: 250}
+models: {small: {upstream: u}, large: {upstream: u}}
+routes:
+  auto:
+    ladder: [small, large]
+    deadlines: {first_output_ms: 4000, total_ms: 20000}
+    hedge: {after_ms: 900, share: 0.1, usd_per_hour: 0.5}
+  own: {ladder: [large], hedge: {}, deadlines: {}}
+  plain: {ladder: [large], hedge: null}
+server: {attempts: 6, backoff_ms: 50, wait_ms: 0, keepalive_ms: 0, concurrency: 10, queue: 0}
+"""
+
+
+def test_failures_and_floods() -> None:
+    """What is done about them is read whole; a section without anything in it is one of defaults, none is none."""
+    read = config.parse(RESILIENT, {"SECOND": "second"})
+    upstream = UpstreamConfig(
+        base_url="http://127.0.0.1:1/v1", key=Secret("first"), weight=2.0, slots=4, queue=0, retries=0.0,
+        endpoints=[
+            EndpointConfig(key=Secret("second")),
+            EndpointConfig(base_url="http://127.0.0.1:2/v1", key=Secret("third"), weight=0.5), EndpointConfig(),
+        ],
+        health=HealthConfig(
+            failures=3, error_rate=0.25, calls=8, window_ms=10_000, open_ms=500, open_max_ms=8_000, probe_ms=250
+        ),
+    )
+
+    assert {"u": upstream} == read.upstreams
+    assert RouteDeadlines(first_output_ms=4_000, total_ms=20_000) == read.routes["auto"].deadlines
+    assert HedgeConfig(after_ms=900, share=0.1, usd_per_hour=0.5) == read.routes["auto"].hedge
+    assert (HedgeConfig(), RouteDeadlines()) == (read.routes["own"].hedge, read.routes["own"].deadlines)
+    assert (read.routes["plain"].hedge, read.routes["plain"].deadlines) == (None, None)
+    assert ServerConfig(attempts=6, backoff_ms=50, wait_ms=0, keepalive_ms=0, concurrency=10, queue=0) == read.server
+    assert "second" not in repr(read)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        ("weight: 0.5", "weight: 0", "upstreams.u.endpoints[1]"),
+        ("weight: 0.5", "wait: 1", "upstreams.u.endpoints[1].wait"),
+        ("http://127.0.0.1:2/v1", "127.0.0.1", "upstreams.u.endpoints[1]"),
+        ("key: third", "key: 3", "upstreams.u.endpoints[1].key"),
+        ("failures: 3", "failures: 0", "upstreams.u.health"),
+        ("failures: 3", "failure: 3", "upstreams.u.health.failure"),
+        ("error_rate: 0.25", "error_rate: half", "upstreams.u.health.error_rate"),
+        ("total_ms: 20000", "total_ms: 0", "routes.auto.deadlines"),
+        ("total_ms: 20000", "total: 1", "routes.auto.deadlines.total"),
+        ("share: 0.1", "share: 2", "routes.auto.hedge"), ("share: 0.1", "shares: 1", "routes.auto.hedge.shares"),
+        ("attempts: 6", "attempts: 0", "server"), ("retries: 0", "retries: -1", "upstreams.u"),
+    ],
+)
+def test_their_faults_have_a_path(before: str, after: str, path: str) -> None:
+    """However deep the section."""
+    assert [path] == [found for found, _ in faults_of(RESILIENT.replace(before, after, 1), {"SECOND": "second"})]
+
+
 def test_built_in_facts_fill_in() -> None:
     """A usual model needs neither price nor context; what the file says goes before; an unknown one has no price."""
     read = config.parse(
@@ -204,6 +275,8 @@ def test_every_fault_in_one_run() -> None:
         ("classifier: {cache_entries: -1}", "classifier"), ("classifier: {bundle: ''}", "classifier"),
         ("server: {drain_s: -1}", "server"),
         ("server: {drain_s: .inf}", "server"), ("server: {max_body_bytes: 0}", "server"),
+        ("server: {header_ms: 0}", "server"), ("server: {body_ms: 0}", "server"),
+        ("server: {connections: 0}", "server"),
         ("keys: {a: {secret: same}, b: {secret: same}}", "keys.b.secret"),
     ],
 )
