@@ -26,7 +26,9 @@ from gateway.pricing import Usage, cost_micros
 from gateway.receipt import Attempt, Outcome, Receipt
 from gateway.relay import Way
 from gateway.router import Plan, Reason, Target
+from gateway.tasks import spawn
 from gateway.translate import Translator
+from gateway.upstream.health import Health
 from gateway.upstream.hedging import Hedges
 from gateway.upstream.model import Deployment, Model
 from gateway.upstream.pool import Answer, Call, Lease, Limits, Pool
@@ -81,8 +83,11 @@ class Calling:
         held = await Search(self, plan, request, receipt).run()
         with held.lease:
             yield held      # an error while relaying must never start another attempt
+            health = held.choice.deployment.health
             if receipt.outcome is Outcome.BROKEN:
-                held.choice.deployment.health.failed(self.clock())
+                health.failed(self.clock(), held.attempt.started)
+            elif receipt.outcome is not Outcome.ABANDONED:
+                health.succeeded(self.clock())
 
 
 class Search:
@@ -272,30 +277,29 @@ class Search:
         except GatewayError as error:
             attempt.ended, attempt.error = self._clock(), error.booked
             attempt.status = getattr(error, "upstream_status", None)
-            self._blame(choice, error, attempt.ended)
+            self._blame(health, error, attempt)
             if not error.retryable:
                 raise
             self._refusal = more_telling(self._refusal, error)
             self._tried.append(choice.deployment)
             return None
         except asyncio.CancelledError:      # the client left, or another target was quicker
-            health.dropped()
+            health.dropped(attempt.started)
             attempt.ended = self._clock()
             raise
         attempt.ended, attempt.status = self._clock(), answer.status
-        health.succeeded(attempt.ended, attempt.ended - attempt.started if call.stream else None)
+        health.answered(attempt.ended - attempt.started if call.stream else None, attempt.started)
         return answer
 
-    def _blame(self, choice: Choice, error: GatewayError, now: float) -> None:
+    def _blame(self, health: Health, error: GatewayError, attempt: Attempt) -> None:
         """Keep the record of a failure: a deployment that asked to be left alone is, and one in fault is counted."""
-        health = choice.deployment.health
-        again_s = getattr(error, "retry_after_s", None)
+        now, again_s = self._clock(), getattr(error, "retry_after_s", None)
         if getattr(error, "upstream_status", None) == THROTTLED or again_s is not None:
-            health.cool(now, again_s)
+            health.cool(now, again_s, attempt.started)
         elif error.blames is not Blame.UPSTREAM or (isinstance(error, TimedOut) and self._left_s < LEAST_S):
-            health.dropped()        # it was the request's own deadline, which says little of the target
+            health.dropped(attempt.started)      # it was the request's own deadline, which says little of the target
         else:
-            health.failed(now)
+            health.failed(now, attempt.started)
 
     def _uncounted(self, answer: Answer, pool: Pool) -> bool:
         """Say whether a server refused our question for usage: it is not asked again, and the target is."""
@@ -333,12 +337,11 @@ class Search:
         assert hedges is not None  # noqa: S101 - for the type checker: only called where there are
         hedges.seen()
         late_s = hedges.after_s(choice.deployment.health)
-        loop = asyncio.get_running_loop()
-        running = [loop.create_task(self._attempt(choice))]
+        running = [spawn(self._attempt(choice))]
         try:
             await asyncio.wait(running, timeout=late_s)
             if not running[0].done() and hedges.allows(self._clock()) and (other := self._next(choice)) is not None:
-                running.append(loop.create_task(self._attempt(other, Reason.HEDGED)))
+                running.append(spawn(self._attempt(other, Reason.HEDGED)))
             held = await self._quickest(running)
         finally:
             for task in running:

@@ -13,6 +13,7 @@ from typing import Self
 from aiohttp import web
 
 from gateway.receipt import Receipt
+from gateway.tasks import spawn
 
 COMMENT = b": waiting\n\n"
 HEADERS = {
@@ -66,7 +67,7 @@ class KeepAlive:
         silent = self._receipt.sent_bytes == self._said_bytes
         self._said_bytes = self._receipt.sent_bytes
         if silent and self.between() and (self._task is None or self._task.done()):
-            self._task = self._loop.create_task(self._say())
+            self._task = spawn(self._say())
         self._handle = self._loop.call_later(self._every_s, self._look)
 
     async def _say(self) -> None:

@@ -81,18 +81,22 @@ class Health:
         if self._open_until is not None and now >= self._open_until:
             self._probing = True
 
-    def succeeded(self, now: float, first_output_s: float | None = None, began: float | None = None) -> None:
-        """Note an answer, and how long its first output took where that says something (of streams)."""
+    def answered(self, first_output_s: float | None = None, began: float | None = None) -> None:
+        """Note that an answer has begun, and how long that took where it says something (of streams)."""
         if self._open_until is not None and (began is None or began >= self._opened_at):
             self._probing = False
             self._open_until, self._open_for_s = None, self._config.open_ms / 1000
             self._recent.clear()
-        self.in_a_row = 0
-        self._recent.append((now, False))
+            self.in_a_row = 0
         if first_output_s is not None:
             self._took.append(first_output_s)
             before = first_output_s if self.latency_s is None else self.latency_s
             self.latency_s = before + EWMA * (first_output_s - before)
+
+    def succeeded(self, now: float) -> None:
+        """Note that an answer was whole."""
+        self.in_a_row = 0
+        self._recent.append((now, False))
 
     def failed(self, now: float, began: float | None = None) -> None:
         """Note a failure that is the deployment's fault."""

@@ -30,7 +30,8 @@ def opened(now: float = 0.0, config: HealthConfig = CONFIG) -> Health:
 def end(health: Health, how: str, now: float, began: float, cool_s: float = 0.0) -> None:
     """End a call."""
     if how == "succeeded":
-        health.succeeded(now, now - began, began)
+        health.answered(now - began, began)
+        health.succeeded(now)
     elif how == "failed":
         health.failed(now, began)
     elif how == "cool":
@@ -53,6 +54,16 @@ class TestOpening:
 
         assert ("closed", True) == before
         assert ("open", False, 1) == (health.state(0.0), health.available(0.0), health.opened)
+
+    def test_answers_that_break_off(self) -> None:
+        """One that began well and broke is a failure like any other: only a whole answer makes the count begin anew."""
+        health = Health(CONFIG)
+        for _ in range(3):
+            health.started(0.0)
+            health.answered(0.1, 0.0)
+            health.failed(1.0, 0.0)
+
+        assert (3, "open") == (health.in_a_row, health.state(1.0))
 
     def test_too_large_a_share(self) -> None:
         """Half of the calls, once there are enough of them to say so."""
@@ -113,7 +124,7 @@ class TestHalfOpen:
         health.started(1.0)
         health.failed(1.0, 1.0)
         health.started(3.0)
-        health.succeeded(3.5, began=3.0)
+        health.answered(began=3.0)
         closed = health.state(3.5), health.available(3.5), health.in_a_row
         fail(health, 3.5, 2)
         still = health.state(3.5)
@@ -128,7 +139,7 @@ class TestHalfOpen:
         health = Health(RATE_ONLY)
         fail(health, 0.0, 8)
         health.started(1.0)
-        health.succeeded(1.0, began=1.0)
+        health.answered(began=1.0)
         fail(health, 1.1)
 
         assert ("closed", 1) == (health.state(1.1), health.opened)
@@ -173,7 +184,7 @@ class TestHalfOpen:
         """Where a request has nowhere else to go: its answer closes the breaker early, its failure changes nothing."""
         answered, broken = opened(), opened()
         answered.started(0.5)
-        answered.succeeded(0.6, began=0.5)
+        answered.answered(began=0.5)
         fail(broken, 0.5)
 
         assert answered.state(0.6) == "closed"
@@ -185,7 +196,7 @@ class TestHalfOpen:
         for health in (failed, answered, left):
             health.started(1.0)
         failed.failed(1.5)
-        answered.succeeded(1.5)
+        answered.answered()
         left.dropped()
 
         assert (2.0, "closed", True) == (failed.wait_s(1.5), answered.state(1.5), left.available(1.5))
@@ -242,10 +253,10 @@ class TestLatency:
         """The first call sets it, each later one moves it by a fifth; what is no stream says nothing."""
         health = Health(CONFIG)
         untried = health.latency_s
-        health.succeeded(0.0, 1.0)
+        health.answered(1.0)
         first = health.latency_s
-        health.succeeded(0.0, 2.0)
-        health.succeeded(0.0)
+        health.answered(2.0)
+        health.answered()
 
         assert (None, 1.0) == (untried, first)
         assert health.latency_s == pytest.approx(1.2)
@@ -254,9 +265,9 @@ class TestLatency:
         """It takes twenty streams."""
         health = Health(CONFIG)
         for _ in range(KNOWN - 1):
-            health.succeeded(0.0, 1.0)
+            health.answered(1.0)
         before = health.late_after_s()
-        health.succeeded(0.0, 1.0)
+        health.answered(1.0)
 
         assert (None, 1.0) == (before, health.late_after_s())
 
@@ -266,7 +277,7 @@ class TestLatency:
         """It is one of the last 128, and at least the share asked for took no longer."""
         health = Health(CONFIG)
         for seconds in took:
-            health.succeeded(0.0, seconds)
+            health.answered(seconds)
         kept, late = took[-128:], health.late_after_s(share)
 
         assert late in kept
@@ -279,7 +290,7 @@ def test_what_an_operator_reads() -> None:
     health = Health(CONFIG)
     untried = repr(health)
     health.started(0.0)
-    health.succeeded(0.0, 0.2124)
+    health.answered(0.2124)
     fail(health, 0.0, 3)
 
     assert untried == "<Health closed, 0 of 0 failed, untried>"
