@@ -46,6 +46,17 @@ class Metrics:
         self.in_flight = Gauge(
             "thriftgate_upstream_in_flight", "Calls in flight.", ["upstream"], registry=self.registry
         )
+        self.waiting = Gauge(
+            "thriftgate_upstream_waiting", "Requests waiting for a slot.", ["upstream"], registry=self.registry
+        )
+        self.state = Gauge(
+            "thriftgate_deployment_state", "0 closed, 1 half-open, 2 cooling down, 3 open.", ["deployment"],
+            registry=self.registry,
+        )
+        self.calls = Counter(
+            "thriftgate_upstream_calls", "Calls by model and result: answered, a status, failed, abandoned.",
+            ["model", "result"], registry=self.registry,
+        )
 
     def count(self, receipt: dict[str, Any]) -> None:
         """Book one closed receipt. Routes and models come from the configuration, so the labels stay bounded."""
@@ -58,6 +69,8 @@ class Metrics:
             self.verdicts.labels(receipt["verdict"]).inc()
         if receipt["classify_ms"] is not None:
             self.classify.observe(receipt["classify_ms"] / 1000)
+        for attempt in receipt["attempts"]:
+            self.calls.labels(attempt["model"], _result(attempt)).inc()
         if receipt["input_tokens"] is not None:
             self.tokens.labels(model, "input").inc(receipt["input_tokens"])
             self.tokens.labels(model, "output").inc(receipt["output_tokens"])
@@ -67,3 +80,10 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _result(attempt: dict[str, Any]) -> str:
+    """Return a word of few for how a call ended, so that the labels stay bounded."""
+    if attempt["status"] is None:
+        return "failed" if attempt["error"] else "abandoned"
+    return "answered" if attempt["status"] < 400 and not attempt["error"] else str(attempt["status"])

@@ -194,10 +194,13 @@ class _Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer; from then on the connection idles."""
+        """Send the answer. From then on the connection idles, or what the client still sends is listened to."""
         finished = await super().finish_response(request, resp, start_time)
-        if not self._messages and self.transport is not None:
-            self._server.idle[self] = None
+        if self._client is not None and not self._client.is_closing():
+            if resp.headers.get("Connection") == "close" and not request.content.is_eof():
+                self._client.write_eof()            # the client sees the end, though it is closed only after LINGER_S
+            if not self._messages:
+                self._server.idle[self] = None
         return finished
 
     def handle_error(
@@ -206,7 +209,9 @@ class _Connection(web.RequestHandler):
         """Answer what cannot be read as HTTP. It is the client's fault: not logged, for it may quote a key."""
         if status == 500 or not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        self.close()                                        # nothing more is read
+        self.close()                                        # what still comes is read and dropped
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
         if isinstance(exc, LineTooLong) or "Too many headers" in exc.message:
             most = f"{self.max_field_size} bytes each, and {self.max_headers} headers"
             return _Last(HeadTooLarge(f"The request's line or headers are too large. They may have {most}."))

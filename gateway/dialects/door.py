@@ -70,6 +70,9 @@ class Upstream(Protocol):
     def url(self, base: str, model: str, *, stream: bool) -> str:
         """Where a request goes."""
 
+    def models_url(self, base: str) -> str:
+        """Where the models are listed."""
+
     def headers(self, key: str | None) -> dict[str, str]:
         """How it is authorised, and what else its provider wants to see."""
 

@@ -51,6 +51,11 @@ def url(base: str, model: str, *, stream: bool) -> str:  # noqa: ARG001 - both s
     return f"{base.rstrip('/').removesuffix('/v1')}/v1/messages"
 
 
+def models_url(base: str) -> str:
+    """Where the models are listed."""
+    return f"{base.rstrip('/').removesuffix('/v1')}/v1/models"
+
+
 def headers(key: str | None) -> dict[str, str]:
     """How a request is authorised, and which version of the API it speaks."""
     return {"anthropic-version": VERSION, **({} if key is None else {"x-api-key": key})}

@@ -69,11 +69,18 @@ SOURCES = ("citationMetadata", "groundingMetadata", "urlContextMetadata")
 
 def url(base: str, model: str, *, stream: bool) -> str:
     """Where a request goes: below `base`, which may name the API's version or leave it to us."""
-    root = base.rstrip("/")
-    if root.rpartition("/")[2] not in VERSIONS:
-        root += "/v1beta"
     name = quote(model if "/" in model else f"models/{model}", safe="/-._~@:")
-    return f"{root}/{name}:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}"
+    return f"{_root(base)}/{name}:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}"
+
+
+def models_url(base: str) -> str:
+    """Where the models are listed."""
+    return f"{_root(base)}/models"
+
+
+def _root(base: str) -> str:
+    root = base.rstrip("/")
+    return root if root.rpartition("/")[2] in VERSIONS else f"{root}/v1beta"
 
 
 def headers(key: str | None) -> dict[str, str]:

@@ -85,6 +85,11 @@ def url(base: str, model: str, *, stream: bool) -> str:  # noqa: ARG001 - other 
     return base.rstrip("/") + "/chat/completions"
 
 
+def models_url(base: str) -> str:
+    """Where the models are listed."""
+    return base.rstrip("/") + "/models"
+
+
 def headers(key: str | None) -> dict[str, str]:
     """How it is authorised."""
     return {} if key is None else {"Authorization": f"Bearer {key}"}
