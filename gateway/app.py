@@ -16,7 +16,7 @@ from aiohttp import web
 
 from classifier.bundle import BundleError
 from classifier.predict import Predictor
-from gateway import logs
+from gateway import logs, serving
 from gateway.auth import Keyring
 from gateway.calling import Calling
 from gateway.classify import Classify
@@ -115,7 +115,7 @@ async def serve(config: Config, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     gateway = await create(config)
-    runner = web.AppRunner(gateway.application, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+    runner = serving.Runner(gateway.application, config.server)
     try:
         await runner.setup()
         site = web.TCPSite(runner, host, port, backlog=1024)

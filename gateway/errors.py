@@ -198,3 +198,8 @@ class StreamBroken(GatewayError):
     kind = "upstream_error"
     code = "stream_broken"
     blames = Blame.UPSTREAM
+
+
+def more_telling(before: GatewayError, now: GatewayError) -> GatewayError:
+    """Return which of two refusals the caller is told."""
+    return now if now.telling > before.telling or not before.telling else before

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from gateway import logs, relay
+from gateway import logs, relay, serving
 from gateway.auth import Caller, Keyring
 from gateway.calling import Calling
 from gateway.classify import Classify
 from gateway.config import ServerConfig
 from gateway.dialects.register import SURFACES
-from gateway.errors import BadRequest, GatewayError, TooLarge, Unavailable
+from gateway.errors import BadRequest, GatewayError, Unavailable
 from gateway.explain import BYTES_PER_TOKEN
 from gateway.keepalive import KeepAlive
 from gateway.ledger import Ledger
@@ -145,7 +145,8 @@ class Handler:
         caller = self._with.keyring.authenticate(http.headers)
         receipt.caller = caller.name
         receipt.authenticated = clock()
-        body = await read_body(http, self._with.server.max_body_bytes)
+        server = self._with.server
+        body = await serving.read_body(http, server.max_body_bytes, server.body_ms / 1000)
         receipt.received = clock()
         request = decode(body, http, receipt.surface or "openai", kind)
         receipt.stream, receipt.decoded = request.stream, clock()
@@ -173,7 +174,8 @@ class Handler:
         if receipt.usage is None or receipt.model is None:
             return
         price = self._with.models[receipt.model].price
-        receipt.cost_micros = None if price is None else cost_micros(price, receipt.usage) + receipt.unused_micros
+        if price is not None and not receipt.unpriced:
+            receipt.cost_micros = cost_micros(price, receipt.usage) + receipt.unused_micros
         if receipt.route is not None:
             top = self._with.models[self._with.router.routes[receipt.route].ladder[-1]].price
             receipt.premium_micros = None if top is None else cost_micros(top, receipt.usage)
@@ -200,21 +202,6 @@ def estimate(request: ChatRequest, receipt: Receipt) -> web.Response:
     headers = {**response_headers(receipt), "x-thriftgate-estimate": "length"}
     receipt.sent_bytes = len(body)
     return web.Response(body=body, content_type="application/json", headers=headers)
-
-
-async def read_body(http: web.Request, limit: int) -> bytes:
-    """Return the body, or raise TooLarge before reading it all."""
-    refused = TooLarge(f"The body is larger than {limit} bytes. Send less, or raise `server.max_body_bytes`.")
-    if (http.content_length or 0) > limit:
-        raise refused
-    try:
-        return await http.read()
-    except web.HTTPRequestEntityTooLarge:      # no length was given; aiohttp stopped reading at the limit
-        raise refused from None
-    except (web.HTTPException, web.RequestPayloadError) as error:
-        http.content.feed_eof()      # else aiohttp reads on, and logs the same fault as an unhandled exception
-        encoding = http.headers.get("Content-Encoding", "none")[:100]
-        raise BadRequest(f"The body cannot be read (Content-Encoding: {encoding}): {error}") from None
 
 
 def response_headers(receipt: Receipt) -> dict[str, str]:

@@ -37,10 +37,10 @@ class Receipt:
     """The record. Attributes are None until their stage has happened; times are monotonic seconds."""
 
     __slots__ = (
-        "attempts", "authenticated", "caller", "classified", "cost_micros", "decoded", "ended", "error", "finish",
-        "first_byte", "lost", "model", "outcome", "p_cheap", "premium_micros", "prompt", "queued_s", "reason",
-        "received", "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status", "stream",
-        "surface", "task", "threshold", "unused_micros", "usage",
+        "attempts", "authenticated", "caller", "classified", "continued", "cost_micros", "decoded", "ended", "error",
+        "finish", "first_byte", "lost", "model", "outcome", "p_cheap", "premium_micros", "prompt", "queued_s",
+        "reason", "received", "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status",
+        "stream", "surface", "task", "threshold", "unpriced", "unused_micros", "usage",
     )
 
     def __init__(self, request_id: str, now: float) -> None:
@@ -80,6 +80,8 @@ class Receipt:
         self.usage: Usage | None = None
         self.cost_micros: int | None = None
         self.premium_micros: int | None = None
+        self.continued: list[str] = []       # models that went on where an answer broke off
+        self.unpriced = False                # a part of it has an unknown cost
         self.unused_micros = 0               # of the cost: calls whose answer was not used, as far as is known
 
     def __repr__(self) -> str:
@@ -147,6 +149,7 @@ class Receipt:
             "premium_usd_micros": self.premium_micros,
             "unused_usd_micros": self.unused_micros,
             **({"lost": list(self.lost)} if self.lost else {}),
+            **({"continued": self.continued} if self.continued else {}),
             **({"prompt": self.prompt} if self.prompt is not None else {}),
         }
 

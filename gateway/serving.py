@@ -9,8 +9,11 @@ Rule: a client that began a request is told in OpenAI's form why it is dropped; 
 here costs a connection that behaves more than a timer.
 
 aiohttp offers settings for keeping alive and for lingering, and they are used. It has none for the rest: `_Connection`
-therefore extends its protocol, and knows some of its private names (`_waiter`, `_messages`, `_request_count`, `_close`,
-`_pause_reading_for_buffer`). tests/path/test_slow_clients.py holds over real sockets that they mean what they did.
+therefore extends its protocol, and knows some private names (`_waiter`, `_messages`, `_request_count`, `_close`,
+`_force_close`, `_buffer_paused` with its two methods); tests/path/test_slow_clients.py notices where that changes.
+
+The first byte of a request that was sent behind another is not seen apart: its clock starts with the next bytes that
+come, and where none do, the connection is one that idles.
 """
 
 import asyncio
@@ -152,7 +155,7 @@ class _Connection(web.RequestHandler):
             turned_away.connection_made(client)
             return
         self._server.open += 1
-        # the system keeps what is under way and a little more, not megabytes; all else pauses the writing, and is watched
+        # The system keeps little more than what is under way; all else pauses the writing, and is watched
         client.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         client.set_write_buffer_limits(high=0)
         super().connection_made(transport)

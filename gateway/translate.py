@@ -10,7 +10,25 @@ from functools import cached_property
 import msgspec
 
 from gateway.dialects.door import Ending, Surface, Upstream
-from gateway.dialects.neutral import ANTHROPIC, Asked, Conversation, Ended, Event, Failed, Losses, Tool, Used
+from gateway.dialects.neutral import (
+    ANTHROPIC,
+    Argued,
+    Asked,
+    Began,
+    Called,
+    Conversation,
+    Ended,
+    Event,
+    Failed,
+    Losses,
+    Refused,
+    Said,
+    Shown,
+    Text,
+    Tool,
+    Turn,
+    Used,
+)
 from gateway.dialects.register import SURFACES, UPSTREAMS
 from gateway.errors import Inexpressible
 from gateway.pricing import Usage
@@ -20,6 +38,8 @@ from gateway.wire import ChatRequest, counting
 # How a surface marks thinking that another dialect's provider sealed, where its own provider would refuse it.
 # A quote behind a backslash is one in somebody's words.
 FOREIGN_SEALS = {ANTHROPIC: (b'"thriftgate.', re.compile(rb'(?<!\\)"thriftgate\.'))}
+
+WHOLE_ONLY = (Called, Argued, Refused, Said, Shown)     # what cannot be continued half; Said: of a further choice
 
 
 def passes(request: ChatRequest, dialect: str) -> bool:
@@ -38,6 +58,7 @@ class Translator:
         self.surface: Surface = SURFACES[request.surface]
         self._answer_id = answer_id
         self._created = created
+        self.said = ""          # by another model, whose answer broke off: the request then ends with it
 
     def __repr__(self) -> str:
         return f"<Translator from {self.request.surface}>"
@@ -59,7 +80,7 @@ class Translator:
         A stream is asked what it used; not with `counted` false, for a server that does not know how. Raises
         Inexpressible where `dialect` lacks what is asked for.
         """
-        if passes(self.request, dialect):
+        if passes(self.request, dialect) and not self.said:
             body = self.request.body_for(name)
             return counting.asking(body) if counted and not self.request.counted else body, ()
         if self.request.kind != "chat":
@@ -70,6 +91,9 @@ class Translator:
         upstream = UPSTREAMS[dialect]
         losses = Losses(dialect, upstream.LOSSES)
         conversation = _offering_what_there_is(self.conversation, dialect, losses)
+        if self.said:
+            begun = Turn("assistant", (Text(self.said),))
+            conversation = msgspec.structs.replace(conversation, turns=(*conversation.turns, begun))
         body = upstream.write_request(conversation, name, losses)
         if self.request.stream and not counted:
             body = counting.unasking(body)
@@ -96,6 +120,9 @@ class Translation:
         self._parser = Parser()
         self._reader = upstream.reader()
         self._writer = surface.writer(asked)
+        self._said: list[str] | None = []       # None: more than text, which nobody can continue
+        self._lead = ""                         # white space that was said and is not said again
+        self._goes_on = False
         self._finish: str | None = None
         self._usage: Usage | None = None
         self.failed: str | None = None      # the upstream's words for why it broke off
@@ -114,14 +141,40 @@ class Translation:
         return self._writer.feed(self._noted([*events, *self._reader.close()])) + self._writer.close()
 
     @property
+    def said(self) -> str:
+        """The text so far, where there is nothing else and it is not finished; else empty."""
+        return "" if self._said is None or self._finish is not None else "".join(self._said)
+
+    def go_on(self, upstream: Upstream) -> None:
+        """Take what follows from another answer, which continues this one."""
+        self._parser, self._reader = Parser(), upstream.reader()
+        text, self._goes_on = self.said, True
+        self._lead = text[len(text.rstrip()):]
+        self._usage, self.failed = None, None
+
+    @property
     def ending(self) -> Ending:
         """How the answer ended, as far as it has."""
         return Ending(self._finish is not None and self.failed is None, self._finish, self._usage)
 
+    def _continued(self, event: Event) -> Event:
+        """Return an event without the white space that came before the break and comes again."""
+        if not self._lead or not isinstance(event, Said) or not event.text:
+            return event
+        lead, self._lead = self._lead, ""
+        return msgspec.structs.replace(event, text=event.text.removeprefix(lead))
+
     def _noted(self, events: list[Event]) -> list[Event]:
         """Return the events up to a failure, with what accounting wants to know taken down."""
+        if self._goes_on:
+            events = [self._continued(event) for event in events if not isinstance(event, Began)]
         for at, event in enumerate(events):
-            if isinstance(event, Ended):
+            if isinstance(event, Said) and event.choice == 0:
+                if self._said is not None:
+                    self._said.append(event.text)
+            elif isinstance(event, WHOLE_ONLY):
+                self._said = None
+            elif isinstance(event, Ended):
                 self._finish = self._finish or event.reason.value
             elif isinstance(event, Used):
                 self._usage = event.usage

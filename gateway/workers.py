@@ -58,7 +58,7 @@ class _Several(BaseApplication):
     def load(self) -> Any:
         # uvloop has taken the signal over, and loses what comes before it runs: a second, while the model is loaded
         signal.signal(signal.SIGTERM, _leave)
-        from gateway import app  # noqa: PLC0415 - after the fork, see above
+        from gateway import app, serving  # noqa: PLC0415 - after the fork, see above
 
         config, worker = self._config, self._worker
         assert worker is not None  # noqa: S101 - for the type checker; workers load after they are forked
@@ -75,7 +75,7 @@ class _Several(BaseApplication):
                 await gateway.close()
 
             gateway.application.on_shutdown.append(ending)
-            return web.AppRunner(gateway.application, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+            return serving.Runner(gateway.application, config.server)
 
         return runner
 

@@ -20,5 +20,10 @@ In reading order:
     locustfile      streaming users, closed and at a constant arrival rate
     load            `make load`: the locust users with and without the gateway
     overhead        the bench: CPU per request and per chunk, added latency, memory, start
+    reception       what a client gets on each of the four surfaces, read as its SDK would
+    judging         what became of each request of a storm, by client, receipts and providers
+    storm_users     the clients of the storm, for locust
+    storm           `make chaos`: faults, a provider killed and revived, every request accounted for
+    crowd           2,000 streams at once through one worker, and what each costs
     real_prompts    the proof: 1,000 real prompts through the gateway with the official SDK
 """

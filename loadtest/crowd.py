@@ -32,6 +32,7 @@ PROMPT = "Explain in two sentences what a reverse proxy does for a web applicati
 STREAM_KB = 64.0  # of memory for a stream, at most
 SPARE_FILES = 200  # beside the streams' own
 _PATIENCE_S = 30.0  # beyond the time that the streams should take
+_GOOD, _END = b" 200 OK", b"0\r\n\r\n"  # a status, and HTTP's own end of a body
 _CONTENT, _EMPTY, _DONE = b'"content":"', b'"content":""', b"data: [DONE]"
 
 
@@ -74,15 +75,15 @@ class Stream(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Note when each token came."""
+        """Note when each token came, and leave at the end, or where there will be none."""
         now = time.perf_counter()
+        self.status = self.status or data.partition(b"\r\n")[0]
         *events, self._rest = (self._rest + data).split(b"\n\n")
         for event in events:
-            self.status = self.status or event.partition(b"\r\n")[0]
             self.times += [now] * (event.count(_CONTENT) - event.count(_EMPTY))
-            if _DONE in event:
-                self.done = True
-                self.leave()
+            self.done = self.done or _DONE in event
+        if self.done or data.endswith(_END) or not self.status.endswith(_GOOD):
+            self.leave()
 
     def connection_lost(self, _: Exception | None) -> None:
         """It is over, one way or the other."""
@@ -96,7 +97,7 @@ class Stream(asyncio.Protocol):
 
     def whole(self, tokens: int) -> bool:
         """Whether nothing is missing."""
-        return self.done and self.status.endswith(b" 200 OK") and len(self.times) == tokens
+        return self.done and self.status.endswith(_GOOD) and len(self.times) == tokens
 
 
 @dataclass(slots=True)

@@ -23,12 +23,13 @@ from urllib.parse import parse_qsl
 FAULTS = ("", "hang", "cut-rst", "cut-fin", "end", "stall", "role-only", "error-frame", "garbage")
 
 # What befalls a call in a storm, each as likely as the others. In OpenAI's streams the first frame is the role, so what
-# comes after none or one strikes before the first word, and what comes after four strikes behind some.
+# comes after none or one strikes before the first word, and what comes after four strikes behind some. Whoever asks to
+# be left alone does so for a moment only: a provider that nobody calls is no weather.
 STORM: tuple[Mapping[str, object], ...] = (
-    {"error_rate": 1.0, "status": 429},
+    {"error_rate": 1.0, "status": 429, "retry_after_s": 0.2},
     {"error_rate": 1.0, "status": 500},
-    {"error_rate": 1.0, "status": 503},
-    {"error_rate": 1.0, "status": 529},
+    {"error_rate": 1.0, "status": 503, "retry_after_s": 0.2},
+    {"error_rate": 1.0, "status": 529, "retry_after_s": 0.2},
     {"fault": "hang"},
     {"fault": "cut-rst", "after": 0},
     {"fault": "cut-rst", "after": 4},

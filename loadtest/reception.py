@@ -25,7 +25,7 @@ _STREAM = {  # and an event of a stream
     "anthropic": (("delta", "text"), ("delta", "stop_reason")),
     "gemini": _WHOLE["gemini"],
 }
-_LAST = {"openai": "[DONE]", "responses": "response.completed", "anthropic": "message_stop", "gemini": ""}
+_LAST = {"openai": "", "responses": "response.completed", "anthropic": "message_stop", "gemini": ""}
 _GOOD = {"openai": "stop", "responses": "completed", "anthropic": "end_turn", "gemini": "STOP"}
 _WRONG = ("error", "response.failed", "response.incomplete")  # types of events
 
@@ -55,7 +55,7 @@ class Seen:
 
     @property
     def finished(self) -> bool:
-        """Whether it was told that the answer is over, and well."""
+        """Whether it was told that the answer is over, and well. OpenAI's SDK does not miss a `[DONE]` behind that."""
         return self.finish == _GOOD[self.surface] and (self.last or not self.stream or not _LAST[self.surface])
 
 

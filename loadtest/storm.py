@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ USERS = Path(__file__).with_name("storm_users.py")
 TOKENS, SEED = 24, 1  # of every answer
 SHARE = 0.995  # of whole answers, at least
 GROWTH_MB = 10.0  # of the gateway, at most
-WORST = 12  # stories told of each kind of defect
+WORST = 5  # stories told of each kind of defect
 _SETTLE_S = 10.0  # how long receipts and slots may take once the last client is gone
 _DIALS = ("--tokens", str(TOKENS), "--seed", str(SEED), "--ttft-ms", "50", "--tokens-per-s", "100")
 
@@ -238,10 +238,13 @@ def failures(result: Result, judged: Judged) -> list[str]:
 
 
 def stories(judged: Judged) -> list[str]:
-    """The worst of each kind, and the failures where a whole answer was to be had, each with what is known of it."""
+    """Some defects of each kind, and one failure of each kind where a whole answer was to be had: all that is known."""
     told = [f"{name}: {story}" for name, found in _defects(judged).items() for story in found[:WORST]]
-    curable = [case for case in judged.cases if case.fate is not Fate.WHOLE and case.struck is not Struck.AFTER]
-    return [*told, *(f"not whole: {case}" for case in curable[:WORST])]
+    alike = defaultdict(list)
+    for case in judged.cases:
+        if case.fate is not Fate.WHOLE and case.struck is not Struck.AFTER:
+            alike[case.fate, case.calls[-1].fault if case.calls else "no call"].append(case)
+    return [*told, *(f"{len(cases)} not whole, such as {cases[0]}" for cases in alike.values())]
 
 
 def _defects(judged: Judged) -> dict[str, list[str]]:

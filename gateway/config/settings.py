@@ -162,6 +162,7 @@ class ModelConfig(_Strict, frozen=True):
     tools: bool = True                  # can call tools
     images: bool = True                 # can read images
     structured: bool = True             # can follow a JSON schema
+    continues: bool = False             # goes on where the request ends with a turn of the assistant's
     deadlines: Deadlines = Deadlines()
 
     def __post_init__(self) -> None:
@@ -221,6 +222,7 @@ class RouteConfig(_Strict, frozen=True):
     ladder: list[str]
     deadlines: RouteDeadlines | None = None
     hedge: HedgeConfig | None = None
+    continuation: bool = False          # a text that breaks off is continued by the next model that `continues`
     aliases: list[str] = []
     threshold: float | None = None      # cheap iff p_cheap >= threshold; default: the classifier's own, conservative
     promise: Promise | None = None
@@ -276,7 +278,7 @@ class ServerConfig(_Strict, frozen=True):
     concurrency: int = 4_096            # requests being served at once; beyond it they queue
     queue: int = 1_024                  # requests that queue, callers in turn; beyond it 503
     header_ms: int = 10_000             # until a request's line and headers are here; else 408
-    body_ms: int = 60_000               # until its body is, or each 16 kB a second of it; and until an answer is taken
+    body_ms: int = 60_000               # until its body is here, or goes on at 16 kB/s; and until an answer is taken
     connections: int = 10_000           # of clients, open at once in a process; beyond it 503
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ class Model:
         self.tools = config.tools
         self.images = config.images
         self.structured = config.structured
+        self.continues = config.continues
         self.deadlines = config.deadlines
         self.pool = pool
         self.deployments = [Deployment(name, config.name, endpoint, pool) for endpoint in pool.endpoints]

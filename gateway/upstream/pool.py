@@ -17,6 +17,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from gateway import logs
 from gateway.config import EndpointConfig, UpstreamConfig
 from gateway.dialects.door import Upstream
 from gateway.dialects.neutral import Began, Event, Failed, Said, Used
@@ -33,6 +34,7 @@ from gateway.upstream.slots import Slots
 # unpaid account (402) or an unknown path (404, 405) is the operator's fault.
 ERROR_BYTES = 65_536        # of an error's body, at most
 CALLERS_FAULT = frozenset({400, 409, 413, 414, 415, 422, 431})
+READ_AHEAD_BYTES = 65_536   # of an answer that its client is slow to take
 SILENT_BYTES = 1_048_576    # of a stream that has said nothing yet; more than that is no mere beginning
 BEGINNINGS = (b"data", b"event", b"id", b"retry", b":", b"\n", b"\r", b"\xef\xbb\xbf")     # of a stream of events
 
@@ -74,6 +76,7 @@ class Endpoint:
             connector=aiohttp.TCPConnector(limit=0),      # slots bound the connections, and say so when they are full
             cookie_jar=aiohttp.DummyCookieJar(),          # a provider's cookie must not travel between callers
             auto_decompress=False,                        # bytes pass as they came
+            read_bufsize=READ_AHEAD_BYTES,
             headers=headers,
         )
 
@@ -111,6 +114,11 @@ class Pool:
         if not taken:
             self.slots.take()
         return Lease(self, endpoint or self.endpoints[0])
+
+    def leave_uncounted(self) -> None:
+        """Ask its streams no more what they used: an older server, whose streams have an unknown cost."""
+        self.stream_usage = False
+        logs.say("no stream usage", "warning", upstream=self.name)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -226,3 +226,57 @@ def test_an_agents_own_tools_are_enough() -> None:
 
     assert [tool["function"]["name"] for tool in orjson.loads(sent)["tools"]] == ["look"]
     assert "tool.native" in lost
+
+
+def frames_of(dialect: str, *texts: str) -> bytes:
+    """A stream that begins and says these texts."""
+    begun = {
+        "openai": [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts],
+        "gemini": [{"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}}]} for text in texts],
+    }[dialect]
+    return b"".join(b"data: " + orjson.dumps(frame) + b"\n\n" for frame in begun)
+
+
+def half(upstream: str = "openai", *texts: str) -> Translation:
+    """A translation for OpenAI's surface that has read these texts."""
+    translator = Translator(REQUESTS["openai"], "an-id", 1)
+    translation = Translation(UPSTREAMS[upstream], SURFACES["openai"], translator.asked)
+    translation.feed(frames_of(upstream, *texts))
+    return translation
+
+
+def test_what_was_said_can_be_continued() -> None:
+    """As long as it is text that has not ended."""
+    call = {"choices": [{"index": 0, "delta": {"tool_calls": [
+        {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]}}]}
+    ended = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    calling, whole = half("openai", "Two "), half("openai", "Two ")
+    calling.feed(b"data: " + orjson.dumps(call) + b"\n\n")
+    whole.feed(b"data: " + orjson.dumps(ended) + b"\n\n")
+
+    assert half("openai", "Two ", "birds").said == "Two birds"
+    assert (half().said, calling.said, whole.said) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"), [("Two ", " birds", "birds"), ("Two ", "birds", "birds"), ("Two", " birds", " birds")]
+)
+def test_it_goes_on_in_the_same_words(before: str, after: str, text: str) -> None:
+    """From a provider of another dialect, without white space twice, a second beginning or an id of its own."""
+    translation = half("openai", before)
+    translation.go_on(UPSTREAMS["gemini"])
+    frame = orjson.loads(translation.feed(frames_of("gemini", after)).removeprefix(b"data: "))
+
+    assert frame["choices"][0]["delta"] == {"content": text}
+    assert frame["id"] == "chatcmpl-an-id"
+    assert translation.said == before + text
+
+
+def test_a_request_ends_with_what_was_said() -> None:
+    """Also where it would have passed as it came."""
+    translator = Translator(REQUESTS["openai"], "an-id", 1)
+    translator.said = "Two"
+    body, _ = translator.body_for("openai", "m")
+
+    assert orjson.loads(body)["messages"][-1] == {"role": "assistant", "content": "Two"}
+    assert orjson.loads(body)["seed"] == 5

@@ -1,10 +1,11 @@
 """Dials are typed, and a misspelt one is an error."""
 
 import base64
+import random
 
 import pytest
 
-from loadtest.dials import Dials, split_name
+from loadtest.dials import STORM, Dials, split_name
 
 
 def test_text_becomes_the_type_of_the_dial() -> None:
@@ -46,3 +47,17 @@ def test_a_name_carries_dials() -> None:
     """A gateway can be configured with a model that always fails."""
     assert split_name("mock-cheap?fault=stall&after=2") == ("mock-cheap", {"fault": "stall", "after": "2"})
     assert split_name("mock-cheap") == ("mock-cheap", {})
+
+
+def test_a_storm_befalls_its_share_of_the_calls() -> None:
+    """Everything of the table in turn, the other dials as they were; without a storm no chance is drawn."""
+    chance, dials = random.Random(1), Dials(storm=0.5, tokens=3)
+    drawn = [dials.befallen(chance) for _ in range(1000)]
+    struck = {(one.error_rate, one.status, one.fault, one.after) for one in drawn if one != dials}
+    before = chance.getstate()
+
+    assert 400 < sum(one != dials for one in drawn) < 600
+    assert len(struck) == len(STORM)
+    assert {one.tokens for one in drawn} == {3}
+    assert Dials().befallen(chance) == Dials()
+    assert chance.getstate() == before

@@ -1,7 +1,9 @@
 """The journal counts each call once and wakes whoever waits for it."""
 
 import asyncio
+from pathlib import Path
 
+import orjson
 import pytest
 from multidict import CIMultiDict
 
@@ -69,3 +71,23 @@ async def test_waiting_has_an_end() -> None:
     """What never happens fails the test instead of hanging it."""
     with pytest.raises(TimeoutError):
         await Journal(keep=0).until(lambda journal: journal.requests > 0, timeout_s=0.01)
+
+
+def test_a_log_has_the_last_word_on_each_call(tmp_path: Path) -> None:
+    """A line when it was understood and one when it ended, readable before anything is closed."""
+    log = tmp_path / "log"
+    journal = Journal(keep=0, log=log)
+    one, other = call(), call()
+    for each in (one, other):
+        journal.begin(each)
+        journal.understood(each)
+    journal.wrote(one, b"role")
+    journal.wrote(one, b"text")
+    journal.end(one, "answered")
+    lines = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+    journal.close()
+    journal.end(other, "stopped")
+
+    assert [(line["serial"], line["outcome"]) for line in lines] == [(1, "open"), (2, "open"), (1, "answered")]
+    assert one.first_byte <= one.second_chunk == lines[2]["second_chunk"] <= one.ended
+    assert len(log.read_bytes().splitlines()) == 3

@@ -1,10 +1,12 @@
 """The mock is a provider to OpenAI's own SDK, and each of its dials does what it says."""
 
 import asyncio
+import contextlib
 import re
 import signal
 import sys
 import time
+from pathlib import Path
 
 import aiohttp
 import openai
@@ -239,6 +241,26 @@ async def test_error_and_fault_rates_are_shares(http: aiohttp.ClientSession) -> 
 
     assert set(first) == {"500 False", "200 True", "200 False"}
     assert first == await run()
+
+
+async def test_a_storm_is_logged_call_by_call(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """What was said, what befell it and how it ended; refusals are named by their status."""
+    log = tmp_path / "log"
+    async with MockUpstream(dials=Dials(storm=1.0, seed=4, tokens=8), log=log) as mock:
+        for at in range(40):
+            asked = body(messages=[{"role": "user", "content": f"number {at}"}], mock={"stall_ms": 1})
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.post(f"{mock.base_url}/chat/completions", json=asked) as response:
+                    await response.read()
+        await mock.journal.until(lambda journal: not journal.in_flight)
+    last = {line["serial"]: line for line in map(orjson.loads, log.read_bytes().splitlines())}
+
+    assert [line["said"] for line in last.values()] == [f"number {at}" for at in range(40)]
+    assert {line["fault"] for line in last.values()} == {
+        "429", "500", "503", "529", "hang", "cut-rst", "error-frame", "stall", "garbage", "end",
+    }  # fmt: skip
+    assert {line["outcome"] for line in last.values()} == {"refused", "cut", "answered"}
+    assert all(line["stream"] for line in last.values())
 
 
 @pytest.mark.parametrize("streamed", [True, False])

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway import relay
+from gateway import through
 from loadtest import frames
 from loadtest.mock_upstream import MockUpstream
 from tests.conftest import Reply, Start, Wire, chat, two_rungs, unasked
@@ -177,7 +177,7 @@ async def test_an_end_after_a_gigantic_event_is_recognised(serve: Start, first: 
     reply = await running.ask(chat(stream=True))
     receipt = await running.receipt()
 
-    assert len(long) > relay.TAIL_BYTES
+    assert len(long) > through.TAIL_BYTES
     assert reply.body == EVENT + long + b"\n\ndata: [DONE]\n\n"
     assert (reply.whole, receipt["outcome"]) == (True, "ok")
 
