@@ -106,7 +106,11 @@ class Handler:
 
     async def _complete(self, http: web.Request, receipt: Receipt, kind: str) -> web.StreamResponse:
         caller, request = await self.admit(http, receipt, kind)
-        await self._slots.wait(caller.name, self._with.server.wait_ms / 1000)
+        queued, patience_ms = clock(), self._with.server.wait_ms
+        try:
+            await self._slots.wait(caller.name, min(patience_ms, request.deadline_ms or patience_ms) / 1000)
+        finally:
+            receipt.queued_s += clock() - queued
         try:
             verdict = await self.judge(caller, request, receipt)
             plan = self._with.router.plan(request, verdict)

@@ -39,6 +39,10 @@ class Metrics:
         self.cost = Counter(
             "thriftgate_cost_usd", "Dollars spent, where the cost is known.", ["model"], registry=self.registry
         )
+        self.unreadable = Counter(
+            "thriftgate_unreadable_events", "Events that are no objects, of answers as far as they are read.",
+            ["model"], registry=self.registry,
+        )
         self.dropped = Counter(
             "thriftgate_receipts_dropped", "Receipts lost because they could not be written, or not in time.",
             registry=self.registry,
@@ -69,6 +73,8 @@ class Metrics:
             self.verdicts.labels(receipt["verdict"]).inc()
         if receipt["classify_ms"] is not None:
             self.classify.observe(receipt["classify_ms"] / 1000)
+        if "unreadable" in receipt:
+            self.unreadable.labels(model).inc(receipt["unreadable"])
         for attempt in receipt["attempts"]:
             self.calls.labels(attempt["model"], _result(attempt)).inc()
         if receipt["input_tokens"] is not None:

@@ -40,7 +40,8 @@ class Receipt:
         "attempts", "authenticated", "caller", "classified", "continued", "cost_micros", "decoded", "ended", "error",
         "finish", "first_byte", "lost", "model", "outcome", "p_cheap", "premium_micros", "prompt", "queued_s",
         "reason", "received", "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status",
-        "stream", "surface", "task", "threshold", "unpriced", "unused_micros", "usage",
+        "stream", "surface", "task", "threshold", "unpriced", "unreadable", "unused_micros",
+        "usage",
     )
 
     def __init__(self, request_id: str, now: float) -> None:
@@ -77,6 +78,7 @@ class Receipt:
         self.error: str | None = None
         self.finish: str | None = None
         self.sent_bytes = 0
+        self.unreadable = 0                  # events of the answer that are no objects, as far as it was read
         self.usage: Usage | None = None
         self.cost_micros: int | None = None
         self.premium_micros: int | None = None
@@ -149,6 +151,7 @@ class Receipt:
             "premium_usd_micros": self.premium_micros,
             "unused_usd_micros": self.unused_micros,
             **({"lost": list(self.lost)} if self.lost else {}),
+            **({"unreadable": self.unreadable} if self.unreadable else {}),
             **({"continued": self.continued} if self.continued else {}),
             **({"prompt": self.prompt} if self.prompt is not None else {}),
         }

@@ -103,6 +103,7 @@ async def relay_stream(
         while (further := await _carried_on(sent)) is not None:
             sent = further
             error = await _pass_on(sent)
+        alive.between = lambda: False            # no comment after the end
         await _end(sent, error)
     except ConnectionError:
         _book_left(through, receipt)
@@ -238,7 +239,7 @@ def _is_readable(answer: Answer) -> bool:
 
 def _book(through: Through, receipt: Receipt) -> tuple[Ending, bool]:
     ending, between = through.ending()
-    receipt.finish, receipt.usage = ending.finish, ending.usage
+    receipt.finish, receipt.usage, receipt.unreadable = ending.finish, ending.usage, through.unreadable
     return ending, between
 
 

@@ -90,7 +90,7 @@ class Search:
         self._ends = receipt.started + min(of_route or NEVER_MS, request.deadline_ms or NEVER_MS) / 1000
         # so far
         self._targets = list(plan.targets)              # those that may be able to
-        self._tried: list[Deployment] = []              # in this round
+        self._tried: dict[Deployment, bool] = {}        # in this round, and whether it may do better in a moment
         self._rounds = 0
         self._asked: set[str] = set()                   # pools
         self._slot: Pool | None = None                  # where one was waited for, and is ours
@@ -108,8 +108,7 @@ class Search:
             while (held := await self._round()) is None:
                 await self._pause()
         finally:
-            if self._slot is not None:
-                self._slot.slots.give()
+            self._give_back()
         self._book(held.choice.target, held.reason)
         self._receipt.lost = held.lost
         return held
@@ -147,39 +146,35 @@ class Search:
 
     def _at(self, target: Target, *, desperate: bool) -> Choice | None:
         model, now = self._models[target.model], self._clock()
-        if model.pool.slots.full and model.pool is not self._slot:
-            return None
-        if model.pool.name in self._asked and model.pool.budget.left(now) < 1:
+        if (model.pool.slots.full and model.pool is not self._slot) or not self._may_ask(model.pool):
             return None
         deployment = model.choose(now, self._tried, desperate=desperate)
         return None if deployment is None else Choice(target, model, deployment)
 
-    async def _pause(self) -> None:
-        """Wait for a slot, or until a target may do better. Raises the refusal where there is nothing to hope for.
+    def _may_ask(self, pool: Pool) -> bool:
+        """Say whether it has not been asked yet, or may be asked again."""
+        return pool.name not in self._asked or pool.budget.left(self._clock()) >= 1
 
-        Nothing is waited for longer than configured, or than what is left of the deadline.
-        """
-        patience_s = min(self._server.wait_ms / 1000, self._left_s)
+    async def _pause(self) -> None:
+        """Wait for a slot, or until a target may do better, within `wait_ms` and the deadline; or raise the refusal."""
+        self._give_back()                                # it could not be used
+        patience_s, now = min(self._server.wait_ms / 1000, self._left_s), self._clock()
+        models = [model for model in (self._models[each.model] for each in self._targets) if self._may_ask(model.pool)]
         if self._spent:
             raise self._given_up()
-        now = self._clock()
-        models = [self._models[target.model] for target in self._targets]
         full = [model for model in models if model.pool.slots.full]
         crowded = [model.pool for model in full if model.choose(now, self._tried, desperate=True) is not None]
         if crowded:
             await self._queue(crowded[0], patience_s)
             return
-        if not self._refusal.transient:
-            raise self._given_up()
-        waits = [each.health.wait_s(now) for model in models for each in model.deployments if each.health.cooling(now)]
-        well = any(model.choose(now, desperate=True) is not None for model in models)
+        self._tried = {each: again for each, again in self._tried.items() if not again}
+        left = [each for model in models for each in model.deployments if each not in self._tried]
+        waits = [each.health.wait_s(now) for each in left if each.health.cooling(now)]
+        well = len(waits) < len(left)
         backoff_s = self._server.backoff_ms / 1000 * 2**self._rounds * random.uniform(0.5, 1.5)  # noqa: S311 - spreads
         seconds = backoff_s if well or not waits else max(backoff_s, min(waits))
-        self._tried.clear()
         self._rounds += 1
-        if seconds > patience_s or not any(
-            model.pool.name not in self._asked or model.pool.budget.left(now) >= 1 for model in models
-        ):
+        if not left or seconds > patience_s:
             raise self._given_up()
         await asyncio.sleep(seconds)
 
@@ -193,6 +188,11 @@ class Search:
         finally:
             self._receipt.queued_s += self._clock() - started
         self._slot = pool
+
+    def _give_back(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.slots.give()
 
     def _given_up(self) -> GatewayError:
         """Return what the caller is told."""
@@ -226,7 +226,7 @@ class Search:
             except Unavailable as error:                 # another task was quicker
                 attempt.ended, attempt.error = attempt.started, error.booked
                 self._refusal = more_telling(self._refusal, error)
-                self._tried.append(deployment)
+                self._tried[deployment] = True
                 return None
             answer = await self._send(lease, call, attempt, choice)
             if answer is None:
@@ -261,11 +261,13 @@ class Search:
         broken.lease.leave()
         self._translator.said = said.rstrip()            # white space at the end is refused by some
         self._targets = [target for target in self._plan.targets if self._models[target.model].continues]
-        self._tried, self._spare = [broken.choice.deployment], None
+        self._tried, self._spare = {broken.choice.deployment: False}, None
         held = None
         with contextlib.suppress(GatewayError):
             held = await self._round()
         if held is None or held.answer.status >= 400:
+            (held or broken).lease.leave()
+            self._book(broken.choice.target, broken.reason)
             return None
         broken.choice.deployment.health.failed(self._clock(), broken.attempt.started)
         broken.attempt.error = BROKE
@@ -302,7 +304,7 @@ class Search:
             if not error.retryable:
                 raise
             self._refusal = more_telling(self._refusal, error)
-            self._tried.append(choice.deployment)
+            self._tried[choice.deployment] = error.transient
             return None
         except asyncio.CancelledError:      # the client left, or another target was quicker
             health.dropped(attempt.started)
@@ -331,8 +333,6 @@ class Search:
             target for target in self._targets if target is not found.choice.target
             and (missing is Cure.FEATURE or self._models[target.model].context > found.choice.model.context)
         ]
-        if not able:
-            return False
         self._targets, self._spare = able, self._spare or found
         return True
 
@@ -348,47 +348,48 @@ class Search:
         """Make the call, and where it is late another at the next target; the first that says something is used."""
         hedges.seen()
         late_s = hedges.after_s(choice.deployment.health)
-        running = [spawn(self._attempt(choice))]
+        running, held = [spawn(self._attempt(choice))], None
         try:
             await asyncio.wait(running, timeout=late_s)
-            if not running[0].done() and hedges.allows(self._clock()) and (other := self._next(choice)) is not None:
+            if not running[0].done() and (other := self._next(choice)) is not None and hedges.allows(self._clock()):
                 running.append(spawn(self._attempt(other, Reason.HEDGED)))
             held = await self._quickest(running)
         finally:
             for task in running:
                 task.cancel()
             await asyncio.wait(running)
-        self._book_unused(held, [task.result() for task in running if not task.cancelled() and not task.exception()])
+            ended = [task for task in running if not task.cancelled() and task.exception() is None]
+            self._book_unused(hedges, held, [task.result() for task in ended])      # even where the client left
         return held
 
     async def _quickest(self, running: list[asyncio.Task[Held | None]]) -> Held | None:
-        pending, fault = set(running), None
+        pending, fault, refused = set(running), None, None
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in (task for task in running if task in done):
                 if (error := task.exception()) is not None:
                     fault = error
-                elif (held := task.result()) is not None:
+                elif (held := task.result()) is not None and held.answer.status < 400:
                     held.answer.adopt()
                     return held
-        if fault is not None:
+                else:
+                    refused = refused or held
+        if fault is not None and refused is None:
             raise fault
-        return None
+        return refused
 
-    def _book_unused(self, used: Held | None, answered: list[Held | None]) -> None:
+    def _book_unused(self, hedges: Hedges, used: Held | None, answered: list[Held | None]) -> None:
         """Give back what is not used, and book what it will cost: its prompt, as far as is known."""
         for held in answered:
             if held is not None and held is not used:
                 held.lease.leave()
         for attempt in self._receipt.attempts:
-            if used is not None and attempt is not used.attempt and attempt.error is None:
-                attempt.error = UNUSED
-                price = self._models[attempt.model].price
-                tokens = self._request.text_bytes // BYTES_PER_TOKEN
-                micros = 0 if price is None else cost_micros(price, Usage(tokens, 0))
+            if used is not None and attempt is not used.attempt and not attempt.error and (attempt.status or 0) < 400:
+                attempt.error, price = UNUSED, self._models[attempt.model].price
+                prompt = Usage(self._request.text_bytes // BYTES_PER_TOKEN, 0)
+                micros = 0 if price is None else cost_micros(price, prompt)
                 self._receipt.unused_micros += micros
-                if self._hedges is not None:
-                    self._hedges.spent(self._clock(), micros)
+                hedges.spent(self._clock(), micros)
 
     def _reason(self, target: Target) -> Reason:
         if target is (first := self._plan.targets[0]):

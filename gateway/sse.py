@@ -8,6 +8,8 @@ close it.
 
 from typing import NamedTuple
 
+DONE = b"[DONE]"
+
 
 class Event(NamedTuple):
     """One event: its type (empty when the stream gave none) and its data, lines joined by a newline."""
@@ -61,3 +63,8 @@ class Parser:
         elif field == b"event":
             self._type = value
         return None
+
+
+def looks_whole(event: Event) -> bool:
+    """Say whether an event's data looks like a JSON object, as all providers' does but the mark at the end."""
+    return event.data.startswith(b"{") and event.data.endswith(b"}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gateway.dialects.door import Ending, Surface, Upstream
 from gateway.dialects.neutral import Asked
 from gateway.pricing import Usage
-from gateway.sse import Parser
+from gateway.sse import DONE, Parser, looks_whole
 from gateway.translate import Translation
 from gateway.upstream.pool import Answer
 from gateway.wire.counting import Uncount
@@ -37,7 +37,9 @@ class Way(NamedTuple):
 class Straight:
     """A stream that passes as it is. Its ends are kept as references to the chunks: no copy while it runs."""
 
-    __slots__ = ("_bytes", "_chunks", "_cut", "_head", "_head_bytes", "_upstream", "failed")
+    __slots__ = (
+        "_between", "_bytes", "_chunks", "_cut", "_head", "_head_bytes", "_upstream", "failed", "unreadable",
+    )
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -46,10 +48,13 @@ class Straight:
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._cut = False
+        self._between = True
         self.failed: str | None = None      # an error frame has passed like the rest
+        self.unreadable = 0                 # events that are no objects, among those kept
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets."""
+        self._between = chunk.endswith(CLOSED)
         return chunk
 
     def wrote(self, chunk: bytes) -> bool:
@@ -70,8 +75,8 @@ class Straight:
         return b""
 
     def between(self) -> bool:
-        """Return whether what was written ends between two events."""
-        return not self._chunks or self._chunks[-1].endswith(CLOSED)
+        """Return whether what was written ends between two events, a chunk among it whose writing still waits."""
+        return self._between
 
     def ending(self) -> tuple[Ending, bool]:
         """Return what the end says, and whether it ends between two events.
@@ -87,6 +92,8 @@ class Straight:
         if self._cut:
             parser = Parser()
             events = [event for chunk in self._head for event in parser.feed(chunk)] + events
+        said = [event for event in events[:-1] if event.data != DONE]       # the last may be cut
+        self.unreadable = sum(not looks_whole(event) for event in said)
         return self._upstream.ending_of_stream(events), between
 
 
@@ -125,6 +132,11 @@ class Translated:
     def failed(self) -> str | None:
         """The upstream's words for why it broke off."""
         return self._translation.failed
+
+    @property
+    def unreadable(self) -> int:
+        """Events that are no objects: they are passed over."""
+        return self._translation.unreadable
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what the client gets for a chunk, which may be nothing yet."""

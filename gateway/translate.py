@@ -32,7 +32,8 @@ from gateway.dialects.neutral import (
 from gateway.dialects.register import SURFACES, UPSTREAMS
 from gateway.errors import Inexpressible
 from gateway.pricing import Usage
-from gateway.sse import Parser
+from gateway.sse import DONE, Parser, looks_whole
+from gateway.sse import Event as Frame
 from gateway.wire import ChatRequest, counting
 
 # How a surface marks thinking that another dialect's provider sealed, where its own provider would refuse it.
@@ -126,13 +127,14 @@ class Translation:
         self._finish: str | None = None
         self._usage: Usage | None = None
         self.failed: str | None = None      # the upstream's words for why it broke off
+        self.unreadable = 0                 # events that are no objects
 
     def __repr__(self) -> str:
         return f"<Translation {self._finish or 'running'}>"
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the caller's bytes for the upstream's; empty where they say nothing yet."""
-        events = [event for frame in self._parser.feed(chunk) for event in self._reader.feed(frame)]
+        events = [event for frame in self._parser.feed(chunk) for event in self._read(frame)]
         return self._writer.feed(self._noted(events)) if events else b""
 
     def close(self) -> bytes:
@@ -156,6 +158,12 @@ class Translation:
     def ending(self) -> Ending:
         """How the answer ended, as far as it has."""
         return Ending(self._finish is not None and self.failed is None, self._finish, self._usage)
+
+    def _read(self, frame: Frame) -> list[Event]:
+        events = self._reader.feed(frame)
+        if not events and frame.data != DONE and not looks_whole(frame):
+            self.unreadable += 1
+        return events
 
     def _continued(self, event: Event) -> Event:
         """Return an event without the white space that came before the break and comes again."""

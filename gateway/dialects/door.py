@@ -85,9 +85,6 @@ class Upstream(Protocol):
     def read_whole(self, body: bytes) -> list[Event]:
         """Read a whole answer. Raises ValueError where it is none."""
 
-    def error_of_first(self, chunk: bytes) -> str | None:
-        """Return the message of a stream that begins with an error frame, None for one that begins well."""
-
     def error_of_body(self, body: bytes) -> str | None:
         """Return the message of an error object, None where the body is none."""
 

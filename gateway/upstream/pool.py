@@ -24,11 +24,13 @@ from gateway.dialects.neutral import Began, Event, Failed, Said, Used
 from gateway.dialects.neutral import Refused as Declined
 from gateway.dialects.register import UPSTREAMS
 from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut, Unreachable
-from gateway.sse import Parser
+from gateway.sse import DONE, Parser, looks_whole
+from gateway.sse import Event as Frame
 from gateway.upstream.deadline import Deadline
 from gateway.upstream.health import RetryBudget
 from gateway.upstream.refusal import retry_after_s
 from gateway.upstream.slots import Slots
+from gateway.wire.request import is_object
 
 # The caller's own faults are passed on as the upstream worded them. All other errors may be cured by another target: an
 # unpaid account (402) or an unknown path (404, 405) is the operator's fault.
@@ -222,25 +224,35 @@ class Lease:
         return Answer(response, first, deadline, limits.idle_s)
 
     async def _first(self, response: aiohttp.ClientResponse, call: Call) -> bytes:
-        name, speaks = self._endpoint.name, self._pool.speaks
         if response.status >= 300 and response.status not in CALLERS_FAULT:
-            raise await _refusal(response, name, speaks)
-        if not call.stream or response.status >= 300:      # a caller's fault comes as one JSON object
-            body = await response.read()
-            if response.status < 300 and (said := speaks.error_of_body(body)) is not None:
-                raise Refused(f"Upstream {name!r} answered with an error", 502, said)
-            return body
+            raise await _refusal(response, self._endpoint.name, self._pool.speaks)
+        if call.stream and response.status < 300:
+            return await self._beginning(response, call)
+        body = await response.read()         # a caller's fault comes as one JSON object
+        if response.status < 300 and (said := self._pool.speaks.error_of_body(body)) is not None:
+            raise Refused(f"Upstream {self._endpoint.name!r} answered with an error", 502, said)
+        if response.status < 300 and _is_plain(response) and not is_object(body):
+            raise Refused(f"Upstream {self._endpoint.name!r} answered with what is no JSON object", 502)
+        return body
+
+    async def _beginning(self, response: aiohttp.ClientResponse, call: Call) -> bytes:
+        """Read a stream until it says something."""
+        name, speaks = self._endpoint.name, self._pool.speaks
         beginning = Beginning(speaks, call.kind) if _is_plain(response) else None
         chunks: list[bytes] = []
         while chunk := await response.content.readany():
             if not chunks and beginning is not None and not _may_be_events(response, chunk):
+                said = speaks.error_of_body(await _bounded(response, chunk))
                 kind = response.headers.get("Content-Type", "nothing")[:100]
-                raise Refused(f"Upstream {name!r} was asked for a stream of events and sent {kind}", 502)
+                raise Refused(f"Upstream {name!r} was asked for a stream of events and sent {kind}", 502, said)
             chunks.append(chunk)
             if beginning is None or beginning.feed(chunk):
                 break
         else:
-            raise Unreachable(f"Upstream {name!r} ended its answer before it said anything.")
+            if (said := speaks.error_of_body(b"".join(chunks))) is not None:
+                raise Refused(f"Upstream {name!r} answered with an error", 502, said)
+            if beginning is None or not beginning.close():
+                raise Unreachable(f"Upstream {name!r} ended its answer before it said anything.")
         if beginning is not None and beginning.failed is not None:
             raise Refused(f"Upstream {name!r} began its answer with an error", 502, beginning.failed)
         return b"".join(chunks)
@@ -264,12 +276,18 @@ class Beginning:
     def feed(self, chunk: bytes) -> bool:
         """Say whether the stream has begun, be it with an error (then `failed` has its words)."""
         self._read_bytes += len(chunk)
-        for frame in self._parser.feed(chunk):
-            events = self._reader.feed(frame)
-            self.failed = next((event.message for event in events if isinstance(event, Failed)), None)
-            if self.failed is not None or not self._chat or any(map(_says_something, events)):
-                return True
-        return self._read_bytes > SILENT_BYTES
+        return any(map(self._says, self._parser.feed(chunk))) or self._read_bytes > SILENT_BYTES
+
+    def close(self) -> bool:
+        """Say whether it has begun with what its end leaves half said."""
+        return any(map(self._says, self._parser.close()))
+
+    def _says(self, frame: Frame) -> bool:
+        events = self._reader.feed(frame)
+        self.failed = next((event.message for event in events if isinstance(event, Failed)), None)
+        if not events and frame.data and frame.data != DONE and not looks_whole(frame):
+            self.failed = "an event that is no JSON object"
+        return self.failed is not None or not self._chat or any(map(_says_something, events))
 
 
 def _says_something(event: Event) -> bool:
@@ -293,13 +311,18 @@ async def _refusal(response: aiohttp.ClientResponse, name: str, speaks: Upstream
     if status in (401, 403):   # its text may quote our key
         fault = f"Upstream {name!r} refused the gateway's own key ({status}). Check it in the configuration."
         return Refused(fault, status)
-    body = b""
-    while len(body) < ERROR_BYTES and (more := await response.content.readany()):
-        body += more
+    body = await _bounded(response)
     said, again_s = speaks.error_of_body(body), retry_after_s(response.headers, body, datetime.now(UTC))
     kept = None if again_s is None else {"Retry-After": f"{max(1, round(again_s))}"}
     fault = f"Upstream {name!r} answered {status}{'' if said else '.'}"
     return Refused(fault, status, said, headers=kept, retry_after_s=again_s)
+
+
+async def _bounded(response: aiohttp.ClientResponse, body: bytes = b"") -> bytes:
+    """Return a body from what has been read of it on, as far as an error's goes."""
+    while len(body) < ERROR_BYTES and (more := await response.content.readany()):
+        body += more
+    return body
 
 
 def _cause(error: BaseException) -> str:

@@ -95,6 +95,15 @@ def fields(raw: bytes) -> dict[str, msgspec.Raw]:
         raise unreadable(error) from None       # the name of a field that `decode` skipped is not UTF-8
 
 
+def is_object(body: bytes) -> bool:
+    """Say whether a body is a JSON object, whole."""
+    try:
+        _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
 def read(decoder: msgspec.json.Decoder[B], raw: bytes) -> B:
     """Return the typed part of a body, or raise BadRequest with the field that is wrong and what was expected."""
     try:
@@ -110,7 +119,7 @@ def deadline_ms(headers: Mapping[str, str]) -> int | None:
     said = headers.get(DEADLINE_HEADER)
     if said is None:
         return None
-    if not (said.isascii() and said.isdigit() and 0 < int(said[:12]) <= MOST_MS):
+    if not (said.isascii() and said.isdigit() and len(said) <= 12 and 0 < int(said) <= MOST_MS):
         raise BadRequest(f"`{DEADLINE_HEADER}` is wrong: send whole milliseconds from 1 to {MOST_MS}.",
                          param=DEADLINE_HEADER)
     return int(said)

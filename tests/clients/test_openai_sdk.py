@@ -247,8 +247,9 @@ async def test_the_providers_refusals_are_the_sdks_exceptions(
     assert raised.value.response.headers.get("retry-after") == ("1" if status in (429, 503) else None)
 
 
-async def test_the_sdks_own_retry_works_with_our_retry_after(running: Running, first: MockUpstream) -> None:
-    """A 429 with its Retry-After is tried again by the SDK, and then answered."""
+async def test_the_sdks_own_retry_works_with_our_retry_after(serve: Start, first: MockUpstream) -> None:
+    """A 429 that the gateway does not wait for is tried again by the SDK after its Retry-After, and then answered."""
+    running = await serve(more="server: {wait_ms: 0}")
     first.turn(error_rate=1, status=429)
 
     async def mend() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.sse import Event, Parser
+from gateway.sse import Event, Parser, looks_whole
 
 STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=300)
 TAIL = b"data: tail\n\n"
@@ -157,3 +157,12 @@ def test_a_frame_of_ours_can_always_be_added(stream: bytes) -> None:
     added = stream + (b"" if parser.between_events else b"\n\n") + TAIL
 
     assert fed(added)[-1] == TAIL_EVENT
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [(b"{}", True), (b'{"a":[1]}', True), (b"{", False), (b"", False), (b"}", False), (b"[DONE]", False)],
+)
+def test_what_looks_like_an_object(data: bytes, *, whole: bool) -> None:
+    """Its first and its last letter say."""
+    assert looks_whole(Event(b"", data)) is whole

@@ -14,12 +14,13 @@ from tests.conftest import Start, Upstream, chat, request_bytes, two_rungs
 
 WIDE = "data: " + orjson.dumps({"choices": [{"delta": {"content": "naïve 漢字 🜁 café"}}]}).decode()
 GIANT = b"data: " + orjson.dumps({"choices": [{"delta": {"content": "x" * 300_000}}]})
+WORD = b'data: {"choices":[{"delta":{"content":"a"}}]}'       # until there is one, another target may answer
 FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
 DONE = b"data: [DONE]"
 
 # What may stand between two blank lines, healthy or not. Nothing of it is the gateway's business.
 EVENTS = (
-    b'data: {"choices":[{"delta":{"content":"a"}}]}',
+    WORD,
     WIDE.encode(),
     b": keep-alive",
     b":",
@@ -34,7 +35,7 @@ EVENTS = (
 
 def stream(events: list[bytes], end: bytes) -> bytes:
     """Return a complete stream with these line ends."""
-    return b"".join(event.replace(b"\n", end) + end + end for event in [*events, FINISH, DONE])
+    return b"".join(event.replace(b"\n", end) + end + end for event in [WORD, *events, FINISH, DONE])
 
 
 async def relayed(serve: Start, first: MockUpstream, pieces: list[bytes], *, streamed: bool = True) -> bytes:
@@ -74,7 +75,7 @@ async def test_any_bytes_arrive_as_they_were_sent(
     serve: Start, first: MockUpstream, junk: list[bytes], at_most: int
 ) -> None:
     """Whatever stands before the end of a finished stream passes, readable or not."""
-    whole = b"data: \n\n" + b"".join(junk) + b"\n\n" + stream([], b"\n")
+    whole = WORD + b"\n\n" + b"".join(junk) + b"\n\n" + stream([], b"\n")
     first.turn(raw=tuple(script.split(whole, at_most, random.Random(0))))
     running = await serve()
     reply = await running.ask(chat(stream=True, stream_options={"include_usage": True}))
@@ -133,16 +134,13 @@ async def test_the_provider_with_dials_is_relayed_exactly(
     [
         b' {\n "id" : "caf\\u00e9 \xc3\xa9",\t"choices":[ {"finish_reason":"stop"} ],"x":1.0E+2}\r\n',
         b'{"choices":[{"finish_reason":"stop"}],"choices":[]}',
-        b"<html>not JSON at all</html>",
-        b"[]",
         b'{"choices":"of another type"}',
-        b"\xff\x00\xfe",
         b'{"pad":"' + b"x" * 300_000 + b'"}',
     ],
-    ids=["odd whitespace", "duplicate keys", "html", "list", "types", "bytes", "300 KB"],
+    ids=["odd whitespace", "duplicate keys", "types", "300 KB"],
 )
 async def test_a_whole_answer_arrives_as_it_was_sent(serve: Start, first: MockUpstream, body: bytes) -> None:
-    """White space, escapes, number formats and even what is no completion."""
+    """White space, escapes, number formats and even what is no completion, as long as it is an object."""
     half = len(body) // 2
 
     assert await relayed(serve, first, [body[:half], body[half:]], streamed=False) == body

@@ -135,7 +135,7 @@ async def test_garbage_in_the_middle_is_no_reason_to_stop(serve: Start, first: M
 
     assert reply.whole
     assert reply.body == unasked(first.journal.last)
-    assert (receipt["outcome"], receipt["finish"]) == ("ok", "stop")
+    assert (receipt["outcome"], receipt["finish"], receipt["unreadable"]) == ("ok", "stop", 1)
 
 
 async def test_a_finish_without_done_is_whole(gateway: Start, scripted: Scripted) -> None:

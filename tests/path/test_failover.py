@@ -29,6 +29,7 @@ FAULTS: dict[str, dict[str, object]] = {
     "a role and no word": {"fault": "stall", "after": 1},
     "a role and an end": {"fault": "role-only", "stall_ms": 1},
 }
+NO_ANSWERS = [b"<html>not JSON at all</html>", b"[]", b"\xff\x00\xfe", b'{"choices":[{"finish_reason":"st', b""]
 PATIENCE = "first_output_ms: 100"
 
 
@@ -196,6 +197,18 @@ async def test_a_pinned_rung_that_fails_falls_back_down(
     assert (reply.status, reply.headers["x-thriftgate-model"]) == (200, "cheap")
     assert reply.headers["x-thriftgate-reason"] == "fallback"
     assert await both_asked(running, first, second) == (1, 1)
+
+
+@pytest.mark.parametrize("body", NO_ANSWERS, ids=["HTML", "a list", "bytes", "cut", "empty"])
+async def test_what_is_no_answer_falls_back(
+    serve: Start, first: MockUpstream, second: MockUpstream, body: bytes
+) -> None:
+    """A 200 with what is no JSON object is a failure like any other."""
+    first.turn(raw=(body,) if body else (b"",))
+    running = await serve()
+    reply = await running.ask()
+
+    assert_fell_back(reply, second)
 
 
 # ── never after the first byte ──

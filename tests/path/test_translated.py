@@ -212,7 +212,7 @@ async def test_a_rung_that_cannot_say_it_is_skipped(
 ) -> None:
     """The next rung speaks the caller's dialect: reason `capability`, and no call was made for the one that cannot."""
     more, own = SEARCH[surface]
-    said = b"".join(BEGIN[own] + FINISH[own])
+    said = b"".join(BEGIN[own] + FINISH[own]) if streamed else b'{"of tomorrow":1}'
     script = await scripted(STREAM + chunk(said) + END)
     running = await gateway(three(first, ladder=f"of-{OTHER[own]}, of-{own}", **{own: script.base_url}))
     if streamed and surface == "openai":

@@ -29,7 +29,6 @@ from gateway.dialects.neutral import (
 from gateway.dialects.reading import object_of, objects, string
 from gateway.pricing import Usage
 from gateway.sse import Event as Frame
-from gateway.sse import Parser
 
 VERSION = "2023-06-01"      # its successor of 2026-10-21 refuses the sampling fields on every model
 MOST_TOKENS = 2**40
@@ -140,6 +139,8 @@ class Reader:
         said = object_of(frame.data)
         if said is None:
             return []
+        if _is_error(said):
+            return self._error(said)
         read = self._read.get(string(said.get("type")) or frame.type.decode("latin-1"))
         return read(said) if read else []
 
@@ -263,17 +264,6 @@ def read_whole(body: bytes) -> list[Event]:
     if not isinstance(said.get("content"), list):
         raise ValueError("It has no content.")      # noqa: TRY004 - that is how a foreign body shows
     return Reader().message(said)
-
-
-def error_of_first(chunk: bytes) -> str | None:
-    """Return the message of a stream that begins with an error, in a frame or bare, None for one that begins well."""
-    if b'error"' not in chunk[:512]:
-        return None
-    if chunk.lstrip()[:1] == b"{":
-        return error_of_body(chunk)
-    first = next((frame for frame in Parser().feed(chunk) if frame.type != b"ping"), None)
-    said = object_of(first.data) if first else None
-    return None if said is None or not _is_error(said) else _message(said)
 
 
 def error_of_body(body: bytes) -> str | None:

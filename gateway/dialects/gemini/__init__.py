@@ -5,7 +5,6 @@ from gateway.dialects.gemini.answer import (
     ending_of_body,
     ending_of_stream,
     error_of_body,
-    error_of_first,
     headers,
     models_url,
     read_whole,
@@ -18,6 +17,6 @@ from gateway.dialects.gemini.wording import LOSSES, write_request
 
 __all__ = [
     "LAST_FRAMES", "LOSSES", "ending_of_body", "ending_of_stream", "error_body", "error_event", "error_of_body",
-    "error_of_first", "headers", "models_url", "read_request", "read_whole", "reader", "url", "write_request", "write_whole",
+    "headers", "models_url", "read_request", "read_whole", "reader", "url", "write_request", "write_whole",
     "writer",
 ]

@@ -38,7 +38,6 @@ from gateway.dialects.reading import objects, string
 from gateway.errors import BadRequest
 from gateway.pricing import Usage
 from gateway.sse import Event as Frame
-from gateway.sse import Parser
 
 LAST_FRAMES: tuple[bytes, ...] = ()
 VERSIONS = ("v1", "v1alpha", "v1beta")
@@ -203,16 +202,6 @@ def read_whole(body: bytes) -> list[Event]:
     if not objects(said.get("candidates")) and not _blocked(said) and _error(said) is None:
         raise ValueError("It has no candidates.")
     return whole(Reader().feed(Frame(b"", body)))
-
-
-def error_of_first(chunk: bytes) -> str | None:
-    """Return the message of a stream that begins with an error, in a frame or bare, None for one that begins well."""
-    if b'"error"' not in chunk[:256]:
-        return None
-    if chunk.lstrip()[:1] in (b"{", b"["):
-        return error_of_body(chunk)
-    first = next(iter(Parser().feed(chunk)), None)
-    return error_of_body(first.data) if first else None
 
 
 def error_of_body(body: bytes) -> str | None:

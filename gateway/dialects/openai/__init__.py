@@ -6,7 +6,6 @@ from gateway.dialects.openai.answer import (
     ending_of_body,
     ending_of_stream,
     error_of_body,
-    error_of_first,
     headers,
     models_url,
     read_whole,
@@ -19,6 +18,6 @@ from gateway.dialects.openai.wording import LOSSES, write_request
 
 __all__ = [
     "LAST_FRAMES", "LOSSES", "Ending", "ending_of_body", "ending_of_stream", "error_body", "error_event",
-    "error_of_body", "error_of_first", "headers", "models_url", "read_request", "read_whole", "reader", "url", "write_request",
+    "error_of_body", "headers", "models_url", "read_request", "read_whole", "reader", "url", "write_request",
     "write_whole", "writer",
 ]

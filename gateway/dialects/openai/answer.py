@@ -32,7 +32,6 @@ from gateway.dialects.openai.parts import Words, signature_of
 from gateway.dialects.reading import data_url, object_of, objects, string
 from gateway.pricing import Usage
 from gateway.sse import Event as Frame
-from gateway.sse import Parser
 
 DONE = b"[DONE]"
 LAST_FRAMES: tuple[bytes, ...] = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data:[DONE]\n\n")
@@ -111,15 +110,6 @@ def ending_of_stream(frames: Iterable[Frame]) -> Ending:
         finish = next((c.finish_reason for c in chunk.choices if c.finish_reason), finish)
         usage = _usage(chunk.usage) or usage
     return Ending(complete=(done or finish is not None) and not error, finish=finish, usage=usage, error=error)
-
-
-def error_of_first(chunk: bytes) -> str | None:
-    """Return the message of an answer that begins with an error frame, None for one that begins well."""
-    if b'"error"' not in chunk[:256]:
-        return None
-    first = next(iter(Parser().feed(chunk)), None)
-    said = _read(first.data) if first else None
-    return None if said is None or said.error is None else _message(said.error)
 
 
 def error_of_body(body: bytes) -> str | None:

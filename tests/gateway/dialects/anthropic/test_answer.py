@@ -14,7 +14,6 @@ from gateway.dialects.anthropic.answer import (
     ending_of_body,
     ending_of_stream,
     error_of_body,
-    error_of_first,
     headers,
     read_whole,
     reader,
@@ -327,22 +326,19 @@ ERROR = b'{"type":"error","error":{"type":"overloaded_error","message":"Overload
 
 
 @pytest.mark.parametrize(
-    ("first", "message"),
+    ("frame", "failed"),
     [
-        (b"event: error\ndata: " + ERROR + b"\n\n", "Overloaded"),
-        (b'event: ping\ndata: {"type": "ping"}\n\nevent: error\ndata: ' + ERROR + b"\n\n", "Overloaded"),
-        (ERROR, "Overloaded"),
-        (b'data: {"error":"Oops"}\n\n', "Oops"),
-        (b'event: error\ndata: {"type":"error"', None),
-        (sse(*RECORDED), None),
-        (sse(start(), *block(0, {"type": "text", "text": 'an "error"'})), None),
-        (sse({**start(), "error": None}), None),
-        (b"", None),
+        (Frame(b"error", ERROR), [Failed("Overloaded")]), (Frame(b"", ERROR), [Failed("Overloaded")]),
+        (Frame(b"", b'{"error":"Oops"}'), [Failed("Oops")]),
+        (Frame(b"message_start", b'{"error":{"message":"Oops"}}'), [Failed("Oops")]),
+        (Frame(b"error", b"{}"), [Failed("an error without a message")]),
+        (Frame(b"error", b'{"type":"ping"}'), []), (Frame(b"", b'{"error":null}'), []),
+        (Frame(b"", b'{"type":"ping","error":{}}'), []), (Frame(b"error", ERROR[:-1]), []),
     ],
 )
-def test_a_stream_that_begins_with_an_error(first: bytes, message: str | None) -> None:
-    """An error in the first frame, or in place of a stream, is told by its words."""
-    assert error_of_first(first) == message
+def test_error_frames(frame: Frame, failed: list[Event]) -> None:
+    """An error is one by its own type, by the frame's, or by being an error and nothing else."""
+    assert reader().feed(frame) == failed
 
 
 @pytest.mark.parametrize(
@@ -408,7 +404,6 @@ def test_a_reader_never_raises(said: Any) -> None:
     sent = [Frame(b"content_block_delta", orjson.dumps(one)) for one in (said if isinstance(said, list) else [said])]
     for frame in sent:
         reads.feed(frame)
-        error_of_first(b"data: " + frame.data + b"\n\n")
         ending_of_body(frame.data)
         with contextlib.suppress(ValueError):
             read_whole(frame.data)
@@ -421,7 +416,6 @@ def test_a_reader_never_raises(said: Any) -> None:
 def test_bytes_that_are_nothing(said: bytes) -> None:
     """No bytes raise anything, as a frame or as a body; a body that is none says so."""
     assert reader().feed(Frame(b"error", said)) == [] or said.lstrip()[:1] == b"{"
-    error_of_first(said)
     error_of_body(said)
     ending_of_body(said)
     with pytest.raises(ValueError, match="It"):

@@ -321,21 +321,6 @@ def test_depth_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "message"),
-    [
-        (b'data: {"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}\r\n\r\n', "busy"),
-        (b'{\n  "error": {\n    "code": 503,\n    "message": "busy"\n  }\n}\n', "busy"),
-        (b'[{"error": {"message": "busy"}}]', "busy"), (b'data: {"error": "busy"}\n\n', "busy"),
-        (b'data: {"error": {}}\n\n', "an error without a message"), (b'data: {"error": {"mess', None),
-        (stream(RECORDED), None), (b"", None), (stream([chunk({"text": 'an "error"'})]), None),
-    ],
-)
-def test_a_stream_that_begins_with_an_error(first: bytes, message: str | None) -> None:
-    """An error instead of a stream is found in a frame and without one."""
-    assert message == answer.error_of_first(first)
-
-
-@pytest.mark.parametrize(
     ("body", "message"),
     [
         (b'{"error":{"message":"' + b"x" * 900 + b'"}}', "x" * 500), (b'[{"error":{"message":"a"}}]', "a"),

@@ -120,17 +120,11 @@ SAID: list[tuple[bytes, str | None]] = [
 
 @pytest.mark.parametrize(("body", "expected"), SAID)
 def test_what_an_error_says(body: bytes, expected: str | None) -> None:
-    """The message of an error object, in a body and in the first frame of a stream; None where there is none."""
+    """The message of an error object, in a body and in a frame of a stream; None where there is none."""
+    failed = [event.message for event in openai.reader().feed(Event(b"", body)) if isinstance(event, Failed)]
+
     assert expected == openai.error_of_body(body)
-    assert expected == openai.error_of_first(b"data: " + body + b"\n\n")
-    assert expected == openai.error_of_first(b": ping\n\ndata: " + body + b"\n\ndata: {}\n\n")
-
-
-@pytest.mark.parametrize("first", [b"data: " + ERROR, b"data: " + ERROR + b"\n", ERROR, b"\xff" + ERROR, b'x"error"'])
-def test_half_an_error_frame_is_none_yet(first: bytes) -> None:
-    """Only a whole event is read; what follows the first is not looked at."""
-    assert openai.error_of_first(first) is None
-    assert openai.error_of_first(b"data: " + WORD + b"\n\ndata: " + ERROR + b"\n\n") is None
+    assert failed == ([] if expected is None else [expected])
 
 
 @STEADY
@@ -142,7 +136,6 @@ def test_any_answer_has_an_ending(frames: list[bytes]) -> None:
 
     assert openai.ending_of_body(whole).complete
     assert isinstance(openai.error_of_body(whole), str | None)
-    assert isinstance(openai.error_of_first(b"data: " + b"\n\n".join(frames)), str | None)
     assert ending.complete <= (DONE in frames or ending.finish is not None)
 
 
