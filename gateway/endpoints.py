@@ -14,6 +14,7 @@ from gateway.explain import explain
 from gateway.handler import Collaborators, Handler, clock, error_response
 from gateway.metrics import Metrics
 from gateway.receipt import Receipt
+from gateway.upstream.report import STATES, report
 
 EPOCH = "1970-01-01T00:00:00Z"      # nobody knows when a route was made
 SCRAPE_S = 0.25      # how long a scrape waits for receipts that are being counted
@@ -22,7 +23,7 @@ SERVED = (
     "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/messages/count_tokens, "
     "/v1beta/models/{model}:generateContent and "
     ":streamGenerateContent, /v1/embeddings, /v1/completions, /v1/route, "
-    "GET /v1/models, /v1beta/models, /healthz, /readyz, /metrics"
+    "GET /v1/models, /v1beta/models, /healthz, /readyz, /upstreams, /metrics"
 )
 
 
@@ -53,6 +54,7 @@ class Endpoints:
             web.get("/v1beta/models", self.models),
             web.get("/healthz", self.health),
             web.get("/readyz", self.ready),
+            web.get("/upstreams", self.upstreams),
             web.get("/metrics", self.metrics),
             web.route("*", "/{path:.*}", self.not_there),
         ]
@@ -104,11 +106,20 @@ class Endpoints:
         faults = dict(self._faults)
         return _json({"status": "not ready" if faults else "ready", "faults": faults}, status=503 if faults else 200)
 
+    async def upstreams(self, _: web.Request) -> web.Response:
+        """Say how every deployment does."""
+        return _json(report(self._with.models.values(), clock()))
+
     async def metrics(self, _: web.Request) -> web.Response:
         """Give Prometheus its text; receipts closed before this moment are counted, unless the writer hangs."""
         await self._with.ledger.flush(SCRAPE_S)
-        for model in self._with.models.values():
-            self._metrics.in_flight.labels(model.pool.name).set(model.pool.slots.in_flight)
+        for gauge in (self._metrics.in_flight, self._metrics.waiting, self._metrics.state):
+            gauge.clear()                       # of upstreams that another configuration had
+        for name, told in report(self._with.models.values(), clock()).items():
+            self._metrics.in_flight.labels(name).set(told["in_flight"])
+            self._metrics.waiting.labels(name).set(told["waiting"])
+            for deployment, record in told["deployments"].items():
+                self._metrics.state.labels(deployment).set(STATES[record["state"]])
         return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def not_there(self, http: web.Request) -> web.Response:

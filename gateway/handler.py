@@ -31,7 +31,7 @@ from gateway.receipt import Outcome, Receipt
 from gateway.router import Plan, Router, Verdict
 from gateway.translate import passes
 from gateway.upstream.model import Model
-from gateway.upstream.slots import Slots
+from gateway.upstream.slots import NEVER, Slots
 from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
 
 PLAIN = ("embeddings", "completions")       # passed through to a model that is named
@@ -106,9 +106,10 @@ class Handler:
 
     async def _complete(self, http: web.Request, receipt: Receipt, kind: str) -> web.StreamResponse:
         caller, request = await self.admit(http, receipt, kind)
-        queued, patience_ms = clock(), self._with.server.wait_ms
+        queued = clock()
+        left_s = NEVER if request.deadline_ms is None else receipt.started + request.deadline_ms / 1000 - queued
         try:
-            await self._slots.wait(caller.name, min(patience_ms, request.deadline_ms or patience_ms) / 1000)
+            await self._slots.wait(caller.name, self._with.server.wait_ms / 1000, left_s)
         finally:
             receipt.queued_s += clock() - queued
         try:

@@ -76,7 +76,8 @@ class KeepAlive:
                 response = web.StreamResponse(headers={**HEADERS, **self._headers()})
                 await response.prepare(self._http)
                 self.response = response
-            await self.response.write(COMMENT)
+            if self.between():                           # the answer may have gone on since it was found silent
+                await self.response.write(COMMENT)
 
     def _stop(self) -> None:
         if self._handle is not None:

@@ -34,7 +34,7 @@ from gateway.upstream.pool import Answer, Call, Lease, Limits, Pool
 from gateway.upstream.refusal import Cure, cure
 from gateway.wire import ChatRequest, counting
 
-LEAST_S = 0.001             # what is left of a deadline that is worth a call
+LEAST_S = 0.02              # what is left of a deadline that is worth a call; a busy loop's timers are early by less
 NEVER_MS = 86_400_000       # where nobody set one
 THROTTLED = 429
 UNUSED = "Another target was quicker."
@@ -165,7 +165,7 @@ class Search:
         full = [model for model in models if model.pool.slots.full]
         crowded = [model.pool for model in full if model.choose(now, self._tried, desperate=True) is not None]
         if crowded:
-            await self._queue(crowded[0], patience_s)
+            await self._queue(crowded[0])
             return
         self._tried = {each: again for each, again in self._tried.items() if not again}
         left = [each for model in models for each in model.deployments if each not in self._tried]
@@ -175,14 +175,14 @@ class Search:
         seconds = backoff_s if well or not waits else max(backoff_s, min(waits))
         self._rounds += 1
         if not left or seconds > patience_s:
-            raise self._given_up()
+            raise self._given_up(min(waits, default=0))
         await asyncio.sleep(seconds)
 
-    async def _queue(self, pool: Pool, seconds: float) -> None:
+    async def _queue(self, pool: Pool) -> None:
         started = self._clock()
         try:
-            await pool.slots.wait(self._receipt.caller or "", seconds)
-        except Unavailable as error:
+            await pool.slots.wait(self._receipt.caller or "", self._server.wait_ms / 1000, self._left_s)
+        except (Unavailable, TimedOut) as error:
             self._refusal = more_telling(self._refusal, error)
             raise self._given_up() from None
         finally:
@@ -194,10 +194,12 @@ class Search:
         if slot is not None:
             slot.slots.give()
 
-    def _given_up(self) -> GatewayError:
-        """Return what the caller is told."""
+    def _given_up(self, again_s: float = 0) -> GatewayError:
+        """Return what the caller is told; `again_s`: when a target may be asked that wants to be left alone."""
         if self._left_s < LEAST_S and not self._refusal.telling:
             return TimedOut("The request's deadline passed before any target had answered.")
+        if again_s and not self._refusal.telling:
+            return Unavailable("Every target asked to be left alone.", headers={"Retry-After": f"{int(again_s) + 1}"})
         return self._refusal
 
     # ---- one call
@@ -232,7 +234,8 @@ class Search:
             if answer is None:
                 return None
             if ours and counting.refused(answer.status, answer.first):
-                pool.leave_uncounted()                   # and ask it again
+                pool.leave_uncounted()                   # and ask it again: it was our question, so it is no retry
+                self._asked.discard(pool.name)
                 return None
             way = self._way(pool, same=same, ours=ours)
             found = Held(answer, way, lease, choice, attempt, reason, lost)
@@ -338,9 +341,7 @@ class Search:
 
     def _limits(self, model: Model) -> Limits:
         limits, left_s = model.limits(None if self._route is None else self._route.deadlines), self._left_s
-        if left_s >= limits.total_s:
-            return limits
-        return limits._replace(first_output_s=min(limits.first_output_s, left_s), total_s=left_s)
+        return limits._replace(first_output_s=min(limits.first_output_s, left_s), total_s=min(limits.total_s, left_s))
 
     # ---- two calls at once
 

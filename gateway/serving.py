@@ -85,6 +85,13 @@ class Runner(web.AppRunner):
         )
         self._limits = limits
 
+    def limit(self, limits: ServerConfig) -> None:
+        """Have these limits hold from now on, for the connections that are open as well."""
+        self._limits = limits
+        if isinstance(self.server, _Server):
+            _allow_files(limits.connections)
+            self.server.limits = limits
+
     async def _make_server(self) -> web.Server:
         _allow_files(self._limits.connections)
         made = await super()._make_server()

@@ -43,6 +43,7 @@ LEVELS = [
     {"upstream.hedging"},
     {"upstream.pool"},
     {"upstream.model"},
+    {"upstream.report", "upstream.probing"},
     {"keepalive"},
     {"through"},
     {"relay", "search"},
@@ -58,7 +59,7 @@ LEVELS = [
 ]
 PURE = {
     "errors", "sse", "pricing", "faults", "receipt", "metrics", "router", "auth", "explain", "translate",
-    "upstream.health", "upstream.refusal",
+    "upstream.health", "upstream.refusal", "upstream.hedging", "upstream.report",
     *(room for rooms in LEVELS for room in rooms if room.startswith(("config", "dialects", "wire"))),
 }
 # Outside our packages, a room of this list may use only what stands beside it (and the standard library).
@@ -67,7 +68,8 @@ THIRD_PARTY = {
     "pricing": {"msgspec"}, "receipt": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
     "metrics": {"prometheus_client"}, "ledger": set(),
     "classify": {"msgspec"}, "upstream.deadline": set(), "upstream.health": set(), "upstream.slots": set(),
-    "upstream.refusal": set(),
+    "upstream.refusal": set(), "upstream.hedging": set(), "upstream.report": set(), "upstream.probing": {"aiohttp"},
+    "upstream.model": {"yarl"}, "search": set(), "calling": set(), "through": set(), "keepalive": {"aiohttp"}, "tasks": set(),
     "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"}, "serving": {"aiohttp"},
     **{room: {"msgspec"} for rooms in LEVELS for room in rooms if room.startswith("config")},
     **{room: {"msgspec", "orjson"} for rooms in LEVELS for room in rooms if room.startswith(("dialects", "wire"))},

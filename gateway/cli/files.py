@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from classifier import bundle
 from classifier.features import TASKS
 from gateway import config
 from gateway.config import Config
@@ -19,22 +20,38 @@ option = click.option(
 def load(path: Path | None) -> Config:
     """Return the file's configuration, or without a file the one that the provider keys in the environment give."""
     try:
-        read = config.from_environment(os.environ) if path is None else config.load(path)
-        _check_tasks(read)
+        return read(path)
     except ConfigError as error:
         count = len(error.faults)
         click.echo(f"{path or 'environment'}: {count} fault{'s' if count > 1 else ''}\n", err=True)
         for fault in error.faults:
             click.echo(str(fault), err=True)
         sys.exit(2)
-    return read
 
 
-def _check_tasks(read: Config) -> None:
+def read(path: Path | None) -> Config:
+    """Return the same, or raise ConfigError with every fault."""
+    found = config.from_environment(os.environ) if path is None else config.load(path)
+    _check_tasks(found)
+    return found
+
+
+def read_again(path: Path) -> Config:
+    """Return what the file says now. A classifier that cannot be loaded is a fault here: another serves already."""
+    found = read(path)
+    try:
+        bundle.load(found.classifier.directory)
+    except bundle.BundleError as error:
+        hint = "name a directory that `thriftgate train` has written"
+        raise ConfigError([Fault("classifier.bundle", str(error), hint)]) from None
+    return found
+
+
+def _check_tasks(found: Config) -> None:
     """A rule for a task that the classifier never says would never hold: raise ConfigError."""
     named = {
         f"routes.{name}.rules[{i}].when.task": rule.when.task
-        for name, route in read.routes.items() for i, rule in enumerate(route.rules)
+        for name, route in found.routes.items() for i, rule in enumerate(route.rules)
     }
     faults = [
         Fault(path, f"there is no task {task!r}", closest(task, TASKS) or f"tasks are {', '.join(TASKS)}")

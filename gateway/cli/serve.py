@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,6 +11,8 @@ import uvloop
 
 from gateway import logs
 from gateway.cli import files
+from gateway.config import Config
+from gateway.faults import ConfigError, Fault
 
 
 @click.command("serve")
@@ -20,25 +23,51 @@ from gateway.cli import files
 def command(path: Path | None, host: str, port: int, workers: int) -> None:
     """Run the gateway. Without a file: routes from OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY."""
     config = files.load(path)
-    if not config.keys and not _is_loopback(host):
-        click.echo(f"{host} can be reached by others and no `keys` are configured: anybody could spend your money.\n"
-                   "    hint: add a `keys:` section, or listen on 127.0.0.1", err=True)
+    try:
+        _check_closed(config, host)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
         sys.exit(2)
     logs.configure()
+    again = partial(_again, path, host)
     if workers > 1:
         from gateway import workers as several  # noqa: PLC0415 - gunicorn, only where it is asked for
 
         try:
-            several.serve(config, host, port, workers)
+            several.serve(config, host, port, workers, again)
         except OSError as error:
             _cannot_listen(host, port, os.strerror(error.errno) if error.errno else str(error))
         return
     from gateway import app  # noqa: PLC0415 - loads onnxruntime: not for a configuration that is refused
 
     try:
-        uvloop.run(app.serve(config, host, port))
+        uvloop.run(app.serve(config, host, port, again))
     except app.CannotListen as error:
         _cannot_listen(host, port, str(error))
+
+
+def _again(path: Path | None, host: str) -> Config | None:
+    """Return what the file says now; None where there is none or it is bad, which is logged with every fault."""
+    if path is None:
+        logs.say("not reloaded", "warning", faults=["there is no file to read again: `serve` was started without one"])
+        return None
+    try:
+        config = files.read_again(path)
+        _check_closed(config, host)
+    except ConfigError as error:
+        logs.say("not reloaded", "error", file=str(path), faults=list(map(str, error.faults)))
+        return None
+    except Exception:  # noqa: BLE001 - whatever a file may hold, what serves goes on
+        logs.say("not reloaded", "error", file=str(path), exc_info=True)
+        return None
+    return config
+
+
+def _check_closed(config: Config, host: str) -> None:
+    """Whoever reaches an address without keys could spend the operator's money: raise ConfigError."""
+    if not config.keys and not _is_loopback(host):
+        problem = "can be reached by others and no `keys` are configured: anybody could spend your money"
+        raise ConfigError([Fault(host, problem, "add a `keys:` section, or listen on 127.0.0.1")])
 
 
 def _cannot_listen(host: str, port: int, why: str) -> None:

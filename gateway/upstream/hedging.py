@@ -16,7 +16,7 @@ class Hedges:
 
     def __init__(self, config: HedgeConfig) -> None:
         self._config = config
-        self._left = 1.0
+        self._left = 1.0 if config.share else 0.0
         self._spent: deque[tuple[float, int]] = deque()
         self._spent_micros = 0
         self.made = 0

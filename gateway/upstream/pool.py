@@ -211,8 +211,9 @@ class Lease:
         limits, name = call.limits, self._endpoint.name
         deadline = self._deadline = Deadline(limits.total_s)
         timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_s)
+        phase = ("first_output", limits.first_output_s) if call.stream else ("total", limits.total_s)
         try:
-            with deadline.wait("first_output", limits.first_output_s if call.stream else limits.total_s):
+            with deadline.wait(*phase):
                 response = self._response = await self._endpoint.session.post(
                     call.url, data=call.body, headers=call.headers, timeout=timeout, allow_redirects=False
                 )

@@ -7,7 +7,9 @@ who gives back, and owns the slot from that moment: none is free in between for 
 import asyncio
 from collections import OrderedDict, deque
 
-from gateway.errors import Unavailable
+from gateway.errors import GatewayError, TimedOut, Unavailable
+
+NEVER = float("inf")
 
 
 class Slots:
@@ -37,18 +39,24 @@ class Slots:
             raise self._taken()
         self.in_flight += 1
 
-    async def wait(self, caller: str, seconds: float) -> None:
-        """Take a slot, waiting up to `seconds` for it. Raises Unavailable, at once where the queue is full."""
+    async def wait(self, caller: str, seconds: float, left_s: float = NEVER) -> None:
+        """Take a slot, waiting up to `seconds` for it. Raises Unavailable, at once where the queue is full.
+
+        Raises TimedOut where `left_s`, which is left of the request's deadline, was over before.
+        """
         if not self.full:
             self.in_flight += 1
             return
-        if self.waiting >= self._queue or seconds <= 0:
+        if self.waiting >= self._queue:
             raise self._taken()
+        fault = self._taken(late=left_s < seconds)
+        if min(seconds, left_s) <= 0:
+            raise fault
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._turns.setdefault(caller, deque()).append(turn)
         self.waiting += 1
-        timer = loop.call_later(seconds, self._give_up, caller, turn)
+        timer = loop.call_later(min(seconds, left_s), self._give_up, caller, turn, fault)
         try:
             await turn
         except asyncio.CancelledError:
@@ -74,10 +82,10 @@ class Slots:
                 return
         self.in_flight -= 1
 
-    def _give_up(self, caller: str, turn: "asyncio.Future[None]") -> None:
+    def _give_up(self, caller: str, turn: "asyncio.Future[None]", fault: GatewayError) -> None:
         if not turn.done():
             self._leave(caller, turn)
-            turn.set_exception(self._taken())
+            turn.set_exception(fault)
 
     def _leave(self, caller: str, turn: "asyncio.Future[None]") -> None:
         turns = self._turns.get(caller)
@@ -88,6 +96,8 @@ class Slots:
         if not turns:
             del self._turns[caller]
 
-    def _taken(self) -> Unavailable:
+    def _taken(self, *, late: bool = False) -> GatewayError:
+        if late:
+            return TimedOut(f"The request's deadline passed while it waited for one of the slots of {self.name}.")
         fault = f"All {self.limit} slots of {self.name} are taken. Try again shortly."
         return Unavailable(fault, headers={"Retry-After": "1"})

@@ -3,19 +3,24 @@
 import asyncio
 import functools
 import io
+import shutil
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 import structlog
 
+from classifier import bundle
 from classifier.predict import Predictor
-from gateway import app, config, logs
-from gateway.app import Gateway
+from gateway import app, config, logs, serving
+from gateway.app import Gateway, Generation
+from gateway.classify import Classify
 from gateway.receipt import Receipt
 
 TEXT = """
@@ -32,6 +37,21 @@ def shipped(directory: Path | None = None) -> Predictor:
     """The shipped classifier, loaded once; a configuration here names no other."""
     assert directory is None
     return LOAD()
+
+
+def closed(generation: Generation) -> bool:
+    """Whether a generation's connections are closed, all or none of them."""
+    models = generation.with_.models.values()
+    (said,) = {endpoint.session.closed for model in models for endpoint in model.pool.endpoints}
+    return said
+
+
+async def retired(gateway: Gateway) -> None:
+    """Return when every old configuration is closed."""
+    async with asyncio.timeout(LONG_S):
+        while gateway._retiring:
+            await asyncio.wait(gateway._retiring)
+            await asyncio.sleep(0)
 
 
 Creates = Callable[..., Awaitable[Gateway]]
@@ -157,7 +177,7 @@ async def test_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     await gateway.close()
 
     assert [receipt["request_id"] for receipt in written] == ["r-1"]
-    assert all(model.pool.session.closed for model in gateway.with_.models.values())
+    assert closed(gateway.current)
 
 
 async def test_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +196,211 @@ async def test_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(app.CannotListen, match="in use"):
-            await app.serve(config.parse(TEXT, {}), "127.0.0.1", taken.getsockname()[1])
+            await app.serve(config.parse(TEXT, {}), "127.0.0.1", taken.getsockname()[1], lambda: None)
 
-    assert all(model.pool.session.closed for model in made[0].with_.models.values())
+    assert closed(made[0].current)
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[Classify]:
+    """The classifiers' places that were closed, in their order."""
+    close, seen = Classify.close, list[Classify]()
+
+    def closing(self: Classify) -> None:
+        """Close it and take note."""
+        seen.append(self)
+        close(self)
+
+    monkeypatch.setattr(Classify, "close", closing)
+    return seen
+
+
+def changed(more: str = "") -> config.Config:
+    """The configuration with another name for its route, and more."""
+    return config.parse(TEXT.replace("auto", "renamed") + more, {})
+
+
+class TestReloading:
+    """Another configuration takes over; the ledger, the metrics and what the classifier remembers stay."""
+
+    async def test_who_is_new_and_who_stays(self, create: Creates) -> None:
+        """Everything is built from the new configuration, but what belongs to the process."""
+        gateway = await create()
+        before = gateway.current
+        await gateway.reload(changed("server: {drain_s: 7}"))
+        await retired(gateway)
+        ledger, classify = before.with_.ledger, before.with_.classify
+
+        assert (list(gateway.config.routes), gateway.with_.server.drain_s) == (["renamed"], 7)
+        assert (gateway.with_.ledger is ledger, gateway.with_.classify is classify) == (True, True)
+        assert gateway.handler is not before.handler
+        assert (closed(before), closed(gateway.current)) == (True, False)
+        assert repr(gateway.current) == "<Generation 2 models, 0 being served>"
+
+    async def test_the_same_classifier_is_not_loaded_again(
+        self, create: Creates, monkeypatch: pytest.MonkeyPatch, ended: list[Classify]
+    ) -> None:
+        """Its files are looked at, no more; with other settings it has a place of its own, and the old one ends."""
+        gateway = await create()
+        first = gateway.with_.classify
+        monkeypatch.setattr(Predictor, "load", None)
+        await gateway.reload(changed("classifier: {deadline_ms: 9}"))
+        await retired(gateway)
+
+        assert ended == [first]
+        assert gateway.with_.classify is not first
+        assert gateway.with_.classify.predictor is shipped(None)
+        assert gateway.with_.router.default_threshold == shipped(None).default_threshold
+
+    async def test_a_shared_classifier_ends_with_its_last_generation(
+        self, create: Creates, ended: list[Classify]
+    ) -> None:
+        """One that an older generation still serves with is not taken from it."""
+        gateway = await create()
+        first, shared = gateway.current, gateway.with_.classify
+        first._at_rest.clear()                                     # as if it served
+        await gateway.reload(changed())                            # shares it, and is at rest
+        second = gateway.current
+        await gateway.reload(changed("classifier: {deadline_ms: 9}"))
+        await asyncio.wait(gateway._retiring, return_when=asyncio.FIRST_COMPLETED)
+        before = (list(ended), closed(second), closed(first))
+        first._at_rest.set()
+        await retired(gateway)
+
+        assert before == ([], True, False)
+        assert ended == [shared]
+
+    async def test_another_classifier(self, create: Creates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Other files in the directory, or another threshold in its manifest, are loaded."""
+        gateway = await create()
+        copied = shutil.copytree(bundle.DEFAULT_DIRECTORY, tmp_path / "own")
+        manifest = bundle.read_manifest(copied)
+        bundle.write_manifest(copied, msgspec.structs.replace(manifest, default_threshold=0.5))
+        monkeypatch.setattr(Predictor, "load", LOAD)
+        await gateway.reload(changed(f"classifier: {{bundle: {copied}}}"))
+        await retired(gateway)
+
+        assert gateway.with_.router.default_threshold == 0.5
+        assert gateway.with_.classify.predictor is gateway.current.predictor is not shipped(None)
+
+    async def test_a_classifier_that_cannot_be_loaded(self, create: Creates, tmp_path: Path) -> None:
+        """It raises, and nothing has changed: what serves is not given up for it."""
+        gateway = await create()
+        before = gateway.current
+        with pytest.raises(bundle.BundleError):
+            await gateway.reload(changed(f"classifier: {{bundle: {tmp_path}}}"))
+
+        assert gateway.current is before
+        assert not closed(before)
+
+    async def test_a_classifier_that_is_there_at_last(
+        self, create: Creates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A gateway that began without one is ready after the reload."""
+        monkeypatch.setattr(Predictor, "load", lambda _: LOAD(tmp_path))
+        gateway = await create()
+        faults = list(gateway.faults)
+        monkeypatch.setattr(Predictor, "load", shipped)
+        await gateway.reload(changed())
+        await retired(gateway)
+
+        assert (faults, gateway.faults) == (["classifier"], {})
+        assert gateway.with_.classify.predictor is shipped(None)
+
+    async def test_closing_while_an_old_one_still_serves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both are closed, and nobody goes on waiting."""
+        monkeypatch.setattr(Predictor, "load", shipped)
+        gateway = await app.create(config.parse(TEXT, {}))
+        old = gateway.current
+        old._at_rest.clear()                                       # as if it served
+        await gateway.reload(changed())
+        await gateway.close()
+
+        assert closed(old)
+        assert closed(gateway.current)
+        assert not gateway._generations
+        assert all(task.done() for task in gateway._retiring)
+
+    async def test_one_that_cannot_be_closed_is_logged(
+        self, create: Creates, monkeypatch: pytest.MonkeyPatch, log: Logged
+    ) -> None:
+        """The failure of a task that nobody waits for is not lost."""
+        gateway = await create()
+
+        async def fail() -> None:
+            """Fail to close."""
+            raise OSError("no such socket")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway.current, "close", fail)
+            await gateway.reload(changed())
+            await retired(gateway)
+
+        (line,) = log()
+        assert (line["event"], line["level"]) == ("an old configuration could not be closed", "error")
+        assert "no such socket" in line["exception"]
+
+
+class Asked:
+    """What a SIGHUP reads: one configuration after another, or an error, or None; it can be held."""
+
+    def __init__(self, *given: config.Config | Exception | None) -> None:
+        self._given = list(given)
+        self.reading = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self) -> config.Config | None:
+        self.reading.set()
+        assert self.go.wait(LONG_S)
+        given = self._given.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+
+class TestReloadingOn:
+    """What becomes of a signal."""
+
+    async def test_one_that_comes_meanwhile_is_done_after(self, create: Creates) -> None:
+        """The file may have changed since it was read: it is read once more."""
+        gateway, again = await create(), asyncio.Event()
+        asked = Asked(changed("server: {drain_s: 1}"), changed("server: {drain_s: 2}"))
+        reloading = asyncio.get_running_loop().create_task(
+            app.reload_on(again, asked, gateway, serving.Runner(gateway.application, gateway.config.server))
+        )
+        again.set()
+        await asyncio.to_thread(asked.reading.wait, LONG_S)
+        again.set()
+        asked.go.set()
+        async with asyncio.timeout(LONG_S):
+            while gateway.config.server.drain_s != 2:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+        reloading.cancel()
+        await asyncio.wait({reloading})
+        await retired(gateway)
+
+        assert asked._given == []
+
+    async def test_what_fails_changes_nothing(self, create: Creates, log: Logged, tmp_path: Path) -> None:
+        """Nothing to read, a classifier that cannot be loaded, any failure: the next signal finds somebody."""
+        gateway, again = await create(), asyncio.Event()
+        runner = serving.Runner(gateway.application, gateway.config.server)
+        broken = changed(f"classifier: {{bundle: {tmp_path}}}")
+        asked = Asked(None, broken, OSError("unforeseen"), changed())
+        asked.go.set()
+        reloading = asyncio.get_running_loop().create_task(app.reload_on(again, asked, gateway, runner))
+        async with asyncio.timeout(LONG_S):
+            while asked._given:
+                again.set()
+                await asyncio.sleep(0)
+            while "reloaded" not in [line["event"] for line in log()]:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+        reloading.cancel()
+        await asyncio.wait({reloading})
+        await retired(gateway)
+        refused, failed, reloaded = log()
+
+        assert (refused["event"], failed["event"], reloaded["event"]) == ("not reloaded", "not reloaded", "reloaded")
+        assert str(tmp_path) in refused["faults"][0]
+        assert "unforeseen" in failed["exception"]
+        assert list(gateway.config.routes) == ["renamed"]

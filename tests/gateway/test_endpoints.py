@@ -228,7 +228,19 @@ async def test_metrics(start: Starts) -> None:
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4"
     assert 'thriftgate_requests_total{model="",outcome="refused",route=""} 1.0' in text
     assert 'thriftgate_upstream_in_flight{upstream="acme"} 1.0' in text
+    assert 'thriftgate_upstream_waiting{upstream="acme"} 0.0' in text
+    assert 'thriftgate_deployment_state{deployment="small@acme"} 0.0' in text
     assert "hidden" not in text
+
+
+async def test_upstreams(start: Starts) -> None:
+    """How every deployment does, without a key: an operator's page, like the metrics."""
+    running = await start(OPEN)
+    async with running.client.get("/upstreams") as response:
+        told = await response.json()
+
+    assert response.status == 200
+    assert told["acme"]["deployments"]["small@acme"]["state"] == "closed"
 
 
 @pytest.mark.parametrize(

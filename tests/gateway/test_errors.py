@@ -91,3 +91,29 @@ def test_a_fault_that_is_passed_on() -> None:
 
     assert (error.status, error.message, error.booked) == (422, "no such tool", "The upstream answered 422.")
     assert (error.retryable, error.blames) == (False, CALLER)
+
+
+NONE_LEFT = errors.Unavailable("No target is left to try.")
+
+
+@pytest.mark.parametrize(
+    ("refusals", "told"),
+    [
+        ([errors.Unavailable("full")], "full"),
+        ([errors.Unavailable("full"), errors.Unavailable("full too")], "full too"),
+        ([errors.Unreachable("no"), errors.Unavailable("full")], "no"),
+        ([errors.Unavailable("full"), errors.Unreachable("no")], "no"),
+        ([errors.TimedOut("late"), errors.Unreachable("no")], "late"),
+        ([Refused("said", 500), errors.TimedOut("late")], "said"),
+        ([errors.TimedOut("late"), Refused("said", 500)], "said"),
+        ([Refused("first", 500), Refused("second", 503)], "first"),
+        ([Refused("first", 500), Refused("wait", 429)], "wait"),
+    ],
+)
+def test_the_most_telling_refusal(refusals: list[GatewayError], told: str) -> None:
+    """When to come back tells most, then an answer, then silence, then no connection, last our own full pool."""
+    refusal: GatewayError = NONE_LEFT
+    for now in refusals:
+        refusal = errors.more_telling(refusal, now)
+
+    assert told == refusal.message

@@ -1,20 +1,19 @@
 """The parts of the path that can be shown by themselves. (The path itself: tests/path.)"""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import msgspec
 import orjson
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer, make_mocked_request
+from aiohttp.test_utils import make_mocked_request
 
 from gateway import handler
 from gateway.auth import Keyring
+from gateway.calling import Calling
 from gateway.classify import Classify
 from gateway.config import ClassifierConfig, ServerConfig
-from gateway.errors import BadRequest, GatewayError, Refused, TimedOut, TooLarge, Unavailable, Unreachable
+from gateway.errors import BadRequest, Refused
 from gateway.handler import Collaborators, Handler
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
@@ -52,6 +51,13 @@ class TestHeaders:
         }
 
         assert expected == handler.response_headers(stamped())
+
+    def test_a_slot_that_was_waited_for(self) -> None:
+        """That time is the queue's and not the gateway's own."""
+        receipt = stamped()
+        receipt.queued_s = 0.01
+
+        assert "queue;dur=10.000, upstream;dur=150.000, gateway;dur=7.000" in handler.server_timing(receipt)
 
     def test_what_did_not_happen_has_no_header(self) -> None:
         """A named model has no rung, route or score; a score of 0 is one."""
@@ -97,74 +103,6 @@ def test_an_error_is_a_response() -> None:
     assert (429, "application/json", "7") == (response.status, response.content_type, response.headers["Retry-After"])
     assert {"error": expected} == orjson.loads(body)
     assert response.headers["x-thriftgate-request-id"] == "r-1"
-
-
-NONE_LEFT = Unavailable("No target is left to try.")
-
-
-@pytest.mark.parametrize(
-    ("refusals", "told"),
-    [
-        ([Unavailable("full")], "full"),
-        ([Unavailable("full"), Unavailable("full too")], "full too"),
-        ([Unreachable("no"), Unavailable("full")], "no"),
-        ([Unavailable("full"), Unreachable("no")], "no"),
-        ([TimedOut("late"), Unreachable("no")], "late"),
-        ([Refused("said", 500), TimedOut("late")], "said"),
-        ([TimedOut("late"), Refused("said", 500)], "said"),
-        ([Refused("first", 500), Refused("second", 503)], "first"),
-        ([Refused("first", 500), Refused("wait", 429)], "wait"),
-    ],
-)
-def test_the_most_telling_refusal(refusals: list[GatewayError], told: str) -> None:
-    """When to come back tells most, then an answer, then silence, then no connection, last our own full pool."""
-    refusal: GatewayError = NONE_LEFT
-    for now in refusals:
-        refusal = handler._more_telling(refusal, now)
-
-    assert told == refusal.message
-
-
-class TestReading:
-    """The body, up to a limit."""
-
-    @pytest.fixture
-    async def url(self) -> AsyncIterator[str]:
-        """A server that reads at most ten bytes and says how many, or what it raised."""
-
-        async def handle(http: web.Request) -> web.Response:
-            """Read, and say what came of it."""
-            try:
-                return web.Response(text=str(len(await handler.read_body(http, 10))))
-            except TooLarge as error:
-                return web.Response(status=error.status, text=error.message)
-
-        application = web.Application(client_max_size=10)
-        application.router.add_post("/", handle)
-        async with TestServer(application) as server:
-            yield str(server.make_url("/"))
-
-    @pytest.mark.parametrize("size", [0, 1, 10])
-    async def test_within_it(self, url: str, size: int) -> None:
-        """All of it, the limit itself included."""
-        async with aiohttp.ClientSession() as session, session.post(url, data=b"x" * size) as response:
-            assert (200, str(size)) == (response.status, await response.text())
-
-    @pytest.mark.parametrize("announced", [True, False])
-    async def test_beyond_it(self, url: str, *, announced: bool) -> None:
-        """413 that says the limit, whether the length was announced or not."""
-
-        async def pieces() -> AsyncIterator[bytes]:
-            """Fifteen bytes whose number nobody announces."""
-            for _ in range(3):
-                yield b"x" * 5
-
-        data = b"x" * 11 if announced else pieces()
-        async with aiohttp.ClientSession() as session, session.post(url, data=data) as response:
-            said = await response.text()
-
-        assert response.status == 413
-        assert said == "The body is larger than 10 bytes. Send less, or raise `server.max_body_bytes`."
 
 
 HELLO = [{"role": "user", "content": "hi"}]
@@ -258,7 +196,10 @@ async def test_the_repr() -> None:
     """An operator reads how many requests are being served."""
     classify = Classify(ClassifierConfig(), lambda _: None)
     ledger = Ledger(lambda _: None, Metrics())
-    made = Handler(Collaborators(Keyring({}), classify, Router({}, {}, 0.7), {}, ledger, ServerConfig()))
+    server = ServerConfig()
+    made = Handler(Collaborators(
+        Keyring({}), classify, Router({}, {}, 0.7), {}, Calling({}, {}, server), ledger, server
+    ))
     classify.close()
     await ledger.close()
 

@@ -57,6 +57,32 @@ def test_a_refused_request() -> None:
     assert not names & {f"thriftgate_{name}_total" for name in ("verdicts", "tokens", "cost_usd")}
 
 
+def test_calls_by_their_results() -> None:
+    """Every attempt is counted under a word of few: a status, or what else became of it."""
+    metrics = Metrics()
+    receipt = served()
+    for status, error in ((200, None), (200, "Another target was quicker."), (429, "busy"), (None, "reset"),
+                          (None, None)):
+        attempt = receipt.attempt("small", 10.0)
+        attempt.status, attempt.error = status, error
+    metrics.count(receipt.fields())
+
+    assert {
+        result: value(metrics, "upstream_calls_total", model="small", result=result)
+        for result in ("answered", "200", "429", "failed", "abandoned")
+    } == dict.fromkeys(("answered", "200", "429", "failed", "abandoned"), 1)
+
+
+def test_events_that_cannot_be_read() -> None:
+    """They are counted by model."""
+    metrics = Metrics()
+    receipt = served()
+    receipt.unreadable = 3
+    metrics.count(receipt.fields())
+
+    assert value(metrics, "unreadable_events_total", model="small") == 3
+
+
 def test_an_unknown_cost_is_not_zero() -> None:
     """Tokens are counted, dollars are not."""
     metrics = Metrics()
@@ -103,7 +129,8 @@ def test_the_exposition() -> None:
     assert set(read) >= {
         f"thriftgate_{name}" for name in (
             "requests", "ttft_seconds", "request_seconds", "verdicts", "classify_seconds", "tokens", "cost_usd",
-            "receipts_dropped", "upstream_in_flight",
+            "receipts_dropped", "upstream_in_flight", "upstream_waiting", "deployment_state", "upstream_calls",
+            "unreadable_events",
         )
     }
     assert all(family.documentation for family in read.values())

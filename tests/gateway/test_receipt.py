@@ -8,16 +8,19 @@ from gateway.receipt import Outcome, Receipt
 
 NAMES = [
     "request_id", "caller", "route", "model", "rung", "reason", "score", "p_cheap", "threshold", "task", "verdict",
-    "surface", "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms",
-    "sent_bytes", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "cost_usd_micros", "premium_usd_micros",
+    "surface", "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "queued_ms", "ttft_ms",
+    "total_ms", "sent_bytes", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens",
+    "reasoning_tokens", "cost_usd_micros", "premium_usd_micros", "unused_usd_micros",
 ]
 
 
 def test_an_untouched_receipt() -> None:
     """What no stage has stamped is None; what was not booked by the end is our fault and says so."""
     fields = Receipt("r-1", 5.0).close(5.25).fields()
-    stamped = {"request_id": "r-1", "outcome": "failed", "attempts": [], "total_ms": 250.0, "sent_bytes": 0}
+    stamped = {
+        "request_id": "r-1", "outcome": "failed", "attempts": [], "total_ms": 250.0, "sent_bytes": 0,
+        "queued_ms": 0.0, "unused_usd_micros": 0,
+    }
 
     assert list(fields) == NAMES
     assert {**dict.fromkeys(NAMES), **stamped} == fields
@@ -37,6 +40,8 @@ def test_every_stage() -> None:
     receipt.status, receipt.outcome, receipt.finish, receipt.sent_bytes = 200, Outcome.OK, "stop", 321
     receipt.usage, receipt.cost_micros, receipt.premium_micros = Usage(12, 3, 8, 4, 2), 70, 500
     receipt.surface, receipt.lost = "anthropic", ("seed",)
+    receipt.queued_s, receipt.unused_micros, receipt.unreadable = 0.0123456, 40, 2
+    receipt.continued.append("huge")
     expected = {
         "request_id": "r-1", "caller": "app", "route": "auto", "model": "large", "rung": "premium",
         "reason": "fallback", "score": 0.1235, "p_cheap": 0.8765, "threshold": 0.7, "task": "chat",
@@ -46,9 +51,10 @@ def test_every_stage() -> None:
             {"model": "small", "status": 500, "wait_ms": 95.0, "error": "boom"},
             {"model": "large", "status": 200, "wait_ms": 250.0, "error": None},
         ],
-        "classify_ms": 2.5, "ttft_ms": 350.123, "total_ms": 1500.0, "sent_bytes": 321, "input_tokens": 12,
-        "cached_tokens": 8, "cache_write_tokens": 4, "output_tokens": 3, "reasoning_tokens": 2, "cost_usd_micros": 70,
-        "premium_usd_micros": 500, "lost": ["seed"],
+        "classify_ms": 2.5, "queued_ms": 12.346, "ttft_ms": 350.123, "total_ms": 1500.0, "sent_bytes": 321,
+        "input_tokens": 12, "cached_tokens": 8, "cache_write_tokens": 4, "output_tokens": 3, "reasoning_tokens": 2,
+        "cost_usd_micros": 70, "premium_usd_micros": 500, "unused_usd_micros": 40, "lost": ["seed"], "unreadable": 2,
+        "continued": ["huge"],
     }
 
     assert expected == receipt.close(11.5).fields()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -13,12 +14,13 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway import relay
 from gateway.dialects import anthropic, openai
-from gateway.dialects.door import Ending
+from gateway.dialects.door import Upstream
 from gateway.dialects.neutral import Asked, Conversation
-from gateway.errors import Refused, StreamBroken, TimedOut
+from gateway.errors import GatewayError, Refused, StreamBroken, TimedOut
+from gateway.keepalive import HEADERS, KeepAlive
 from gateway.pricing import Usage
 from gateway.receipt import Outcome, Receipt
-from gateway.relay import HEAD_BYTES, TAIL_BYTES, Straight, Way
+from gateway.through import Way
 from gateway.upstream.pool import Answer
 
 WORD = 'data: {"choices":[{"index":0,"delta":{"content":"größe"},"finish_reason":null}]}\n\n'.encode()
@@ -68,6 +70,16 @@ class Received(NamedTuple):
     receipt: Receipt
 
 
+async def stream(
+    http: web.Request, answer: Answer, way: Way, headers: dict[str, str], receipt: Receipt
+) -> web.StreamResponse:
+    """Relay a stream to a client who needs no comments."""
+    with KeepAlive(http, receipt, 0, dict) as alive:
+        response = await relay.relay_stream(http, answer, way, headers, receipt, alive)
+    assert (alive.response, alive.between()) == (response, False)
+    return response
+
+
 STRAIGHT = Way(openai, openai)
 Relays = Callable[..., Awaitable[web.StreamResponse]]
 
@@ -111,7 +123,7 @@ class TestStream:
     )
     async def test_byte_for_byte(self, chunks: tuple[bytes, ...]) -> None:
         """What the upstream sent is what the client gets; the receipt knows how it ended."""
-        received = await relayed(relay.relay_stream, Scripted(*chunks))
+        received = await relayed(stream, Scripted(*chunks))
         sent = b"".join(chunks)
 
         assert (200, sent, True) == (received.status, received.body, received.whole)
@@ -121,7 +133,7 @@ class TestStream:
     async def test_headers(self) -> None:
         """Ours are added, the upstream's that a client may see are kept, and nobody may buffer."""
         answer = Scripted(STOP, headers={**SSE, "x-request-id": "up-1", "Set-Cookie": "a=1", "Server": "acme"})
-        headers = (await relayed(relay.relay_stream, answer)).headers
+        headers = (await relayed(stream, answer)).headers
 
         assert headers["Content-Type"] == SSE["Content-Type"]
         assert (headers["x-request-id"], headers["x-thriftgate-model"]) == ("up-1", "small")
@@ -139,7 +151,7 @@ class TestStream:
         self, error: StreamBroken | TimedOut, chunks: tuple[bytes, ...], between: bytes
     ) -> None:
         """An error event of its own ends it, then the connection breaks: nobody takes it for a whole one."""
-        received = await relayed(relay.relay_stream, Scripted(*chunks, then=error))
+        received = await relayed(stream, Scripted(*chunks, then=error))
         sent = b"".join(chunks)
         frame = received.body.removeprefix(sent + between + b"data: ")
 
@@ -151,7 +163,7 @@ class TestStream:
 
     async def test_one_that_ends_without_finishing(self) -> None:
         """A clean end is not a finish: the client is told, and the tokens that were counted are booked."""
-        received = await relayed(relay.relay_stream, Scripted(WORD, USED))
+        received = await relayed(stream, Scripted(WORD, USED))
         expected = "The upstream ended the stream without finishing its answer."
 
         assert expected == orjson.loads(received.body.removeprefix(WORD + USED + b"data: "))["error"]["message"]
@@ -161,7 +173,7 @@ class TestStream:
     @pytest.mark.parametrize("then", [None, StreamBroken("cut")])
     async def test_one_that_says_its_error_itself(self, then: Exception | None) -> None:
         """The upstream's word is the last: no second error follows it."""
-        received = await relayed(relay.relay_stream, Scripted(WORD, ERROR, then=then))
+        received = await relayed(stream, Scripted(WORD, ERROR, then=then))
 
         assert received.body == WORD + ERROR
         assert received.receipt.outcome is Outcome.BROKEN
@@ -169,10 +181,162 @@ class TestStream:
     async def test_what_is_no_event_stream(self) -> None:
         """An upstream that answers a stream with one JSON object is passed on as it is."""
         answer = Scripted(b'{"choices"', b":[]}", headers={"Content-Type": "application/json"})
-        received = await relayed(relay.relay_stream, answer)
+        received = await relayed(stream, answer)
 
         assert (b'{"choices":[]}', True) == (received.body, received.whole)
         assert received.receipt.outcome is Outcome.OK
+
+
+class TestBegun:
+    """A response that was begun for a client who waited."""
+
+    @staticmethod
+    async def begun(http: web.Request, receipt: Receipt) -> KeepAlive:
+        """Begin one, with a comment."""
+        alive = KeepAlive(http, receipt, 0, dict)
+        await alive._say()
+        return alive
+
+    async def test_a_stream_goes_on_in_it(self) -> None:
+        """After its comments, under its headers: there is no second head."""
+
+        async def through(
+            http: web.Request, answer: Answer, way: Way, headers: dict[str, str], receipt: Receipt
+        ) -> web.StreamResponse:
+            """Begin, then relay."""
+            alive = await self.begun(http, receipt)
+            response = await relay.relay_stream(http, answer, way, headers, receipt, alive)
+            assert response is alive.response
+            return response
+
+        received = await relayed(through, Scripted(WORD, STOP, DONE))
+
+        assert (received.body, received.whole) == (b": waiting\n\n" + WORD + STOP + DONE, True)
+        assert {name: received.headers[name] for name in HEADERS} == HEADERS
+        assert (Outcome.OK, 200, "stop", None, len(WORD + STOP + DONE)) == booked(received.receipt)
+
+    @pytest.mark.parametrize(
+        ("error", "outcome", "says", "booked_as"),
+        [
+            (Refused("The upstream failed", 500, "boom"), Outcome.FAILED, b"boom", "Refused: The upstream failed"),
+            (relay.passed_on(Scripted(b"{}", status=400), STRAIGHT), Outcome.REFUSED, b"answered 400", "PassedOn"),
+            (asyncio.CancelledError(), Outcome.ABANDONED, b"shutting down", "None"),
+        ],
+        ids=["failed", "refused", "stopped"],
+    )
+    @pytest.mark.parametrize(
+        ("surface", "begins"), [(None, b'data: {"error":'), ("anthropic", b"event: error\ndata: ")]
+    )
+    async def test_there_is_no_answer(
+        self, error: BaseException, outcome: Outcome, says: bytes, booked_as: str, surface: str | None, begins: bytes
+    ) -> None:
+        """One error event in the client's dialect, then the connection is closed: nobody takes it for an answer."""
+
+        async def through(http: web.Request, *rest: Any) -> web.StreamResponse:
+            """Begin, and find nobody."""
+            receipt = rest[-1]
+            receipt.surface = surface
+            response = (await self.begun(http, receipt)).response
+            assert response is not None
+            return await relay.end_begun(http, response, error, receipt)
+
+        received = await relayed(through, Scripted(b""))
+        comment, event = received.body.split(b"\n\n", 1)
+
+        assert (received.status, comment, received.whole) == (200, b": waiting", False)
+        assert event.startswith(begins)
+        assert says in event
+        assert (received.receipt.outcome, received.receipt.status) == (outcome, 200)
+        assert str(received.receipt.error).startswith(booked_as)
+
+    @pytest.mark.parametrize("error", [asyncio.CancelledError(), TimedOut("late")])
+    @pytest.mark.parametrize("transport", [None, SimpleNamespace(is_closing=lambda: True)])
+    async def test_the_client_is_gone(self, error: BaseException, transport: Any) -> None:
+        """Then there is nobody to tell: the error goes on."""
+        http: Any = SimpleNamespace(transport=transport)
+        receipt = Receipt("r-1", 0.0)
+
+        with pytest.raises(type(error)):
+            await relay.end_begun(http, web.StreamResponse(), error, receipt)
+        assert receipt.outcome is None
+
+
+@pytest.mark.parametrize(
+    ("upstream", "body", "says"),
+    [
+        (openai, b'{"error":{"message":"`seed` is odd"}}', "`seed` is odd"),
+        (anthropic, b'{"type":"error","error":{"message":"Too long"}}', "Too long"),
+        (openai, b"<html>", "The upstream answered 422."), (openai, b"", "The upstream answered 422."),
+    ],
+)
+def test_what_is_passed_on(upstream: Upstream, body: bytes, says: str) -> None:
+    """The upstream's words and status as an error of ours; the receipt has its status alone."""
+    error = relay.passed_on(Scripted(body, status=422), Way(openai, upstream))
+
+    assert (error.status, error.message, error.booked) == (422, says, "The upstream answered 422.")
+
+
+class TestContinued:
+    """A text that breaks off, and another model that goes on."""
+
+    @staticmethod
+    async def relayed(broken: Answer, *further: Answer) -> tuple[Received, list[tuple[str, Usage | None]]]:
+        """Relay an answer, and those that go on from it one after the other."""
+        left, receipts = list(further), list[Receipt]()
+        asked: list[tuple[str, Usage | None]] = []
+
+        async def carry_on(said: str, used: Usage | None) -> tuple[Answer, Upstream] | None:
+            """Go on, or say that nobody can."""
+            asked.append((said, used))
+            if not left:
+                return None
+            receipts[0].continued.append("large")
+            return left.pop(0), openai
+
+        async def through(http: web.Request, *rest: Any) -> web.StreamResponse:
+            """Relay, and keep the receipt at hand."""
+            receipts.append(rest[-1])
+            return await stream(http, *rest)
+
+        way = Way(openai, openai, Asked("r1", "auto", 17, Conversation(())), carry_on=carry_on)
+        return await relayed(through, broken, way), asked
+
+    @pytest.mark.parametrize(
+        ("chunks", "then"),
+        [((WORD,), StreamBroken("cut")), ((WORD,), None), ((WORD, ERROR), None), ((WORD[:-2],), TimedOut("late"))],
+        ids=["broken", "no finish", "an error", "inside an event"],
+    )
+    async def test_it_goes_on(self, chunks: tuple[bytes, ...], then: GatewayError | None) -> None:
+        """The client gets both as one answer, with a comment where it was continued."""
+        received, asked = await self.relayed(Scripted(*chunks, then=then), Scripted(WORD, STOP, USED, DONE))
+        first, second = received.body.split(b": continued by large\n\n")
+
+        assert (asked, received.whole, received.receipt.outcome) == ([("größe", None)], True, Outcome.OK)
+        assert ("größe".encode() in first, "größe".encode() in second) == (True, True)
+        assert (received.body.count(b'"role"'), received.body.endswith(DONE)) == (1, True)
+        assert (Outcome.OK, 200, "stop", Usage(12, 3), len(received.body)) == booked(received.receipt)
+
+    async def test_more_than_once(self) -> None:
+        """What is said so far grows."""
+        cut = [Scripted(WORD, then=StreamBroken("cut")) for _ in range(2)]
+        received, asked = await self.relayed(*cut, Scripted(WORD, STOP, DONE))
+
+        assert ([said for said, _ in asked], received.receipt.outcome) == (["größe", "größegröße"], Outcome.OK)
+
+    async def test_nobody_can(self) -> None:
+        """It ends as a broken answer does."""
+        received, asked = await self.relayed(Scripted(WORD, USED, then=StreamBroken("It broke off.")))
+
+        assert (asked, received.whole) == ([("größe", Usage(12, 3))], False)
+        assert b"It broke off." in received.body
+        assert received.receipt.outcome is Outcome.BROKEN
+
+    @pytest.mark.parametrize("chunks", [(STOP,), (STOP, USED, DONE), (WORD, STOP)])
+    async def test_what_is_whole_is_left_alone(self, chunks: tuple[bytes, ...]) -> None:
+        """Though its connection breaks after it."""
+        received, asked = await self.relayed(Scripted(*chunks, then=StreamBroken("cut")))
+
+        assert (asked, received.receipt.outcome, received.whole) == ([], Outcome.OK, True)
 
 
 class TestWhole:
@@ -201,64 +365,6 @@ class TestWhole:
         assert (Outcome.OK, 200, None, None, len(body)) == booked(received.receipt)
 
 
-class TestStraight:
-    """What is kept of a stream that passes as it is."""
-
-    def test_nothing(self) -> None:
-        """A stream without a byte has not finished."""
-        assert Straight(openai).ending() == (Ending(), True)
-
-    @pytest.mark.parametrize("size", [1, 7, 100, 10_000, 100_000])
-    def test_the_end_is_kept(self, size: int) -> None:
-        """However long and however cut the stream was, its finish and usage are there, and memory stays bounded."""
-        stream, tail = WORD * 500 + STOP + USED + DONE, Straight(openai)
-        for at in range(0, len(stream), size):
-            tail.wrote(stream[at:at + size])
-
-        assert tail.ending() == (Ending(complete=True, finish="stop", usage=Usage(12, 3)), True)
-        assert sum(map(len, tail._chunks)) == tail._bytes
-        assert tail._bytes < TAIL_BYTES + 2 * size
-        assert sum(map(len, tail._head)) < 2 * HEAD_BYTES
-
-    def test_just_enough_is_kept(self) -> None:
-        """A chunk is forgotten when what follows it is long enough by itself, to the byte."""
-        tail = Straight(openai)
-        tail.wrote(b"first")
-        tail.wrote(b"x" * (TAIL_BYTES - 1))
-        before = len(tail._chunks)
-        tail.wrote(b"y")
-
-        assert (before, [TAIL_BYTES - 1, 1]) == (2, [len(chunk) for chunk in tail._chunks])
-
-    def test_what_was_said_at_the_beginning(self) -> None:
-        """Anthropic counts the prompt in its first event: it is there at the end, however long the answer was."""
-        start = (
-            b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","type":"message",'
-            b'"role":"assistant","content":[],"model":"c","usage":{"input_tokens":7,"cache_read_input_tokens":5,"output_tokens":1}}}\n\n'
-        )
-        delta = (
-            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
-            b'"delta":{"type":"text_delta","text":"word "}}\n\n'
-        )
-        stop = (
-            b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
-            b'"usage":{"output_tokens":900}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
-        )
-        through = Straight(anthropic)
-        over = [through.wrote(chunk) for chunk in (start, *[delta] * 500, stop)]
-
-        assert over == [False] * 501 + [True]
-        assert through.ending()[0].usage == Usage(12, 900, 5)
-
-    @pytest.mark.parametrize(("chunk", "between"), [(WORD, True), (WORD[:-1], False), (WORD[:20], False)])
-    def test_where_it_ends(self, chunk: bytes, *, between: bool) -> None:
-        """It says whether a frame of ours may begin here."""
-        tail = Straight(openai)
-        tail.wrote(chunk)
-
-        assert tail.ending()[1] is between
-
-
 @pytest.mark.parametrize(
     ("name", "passed"),
     [
@@ -283,7 +389,7 @@ class TestTranslated:
     async def test_a_stream(self) -> None:
         """Worded anew chunk by chunk, under headers that are true of it, ended and booked as its upstream ended."""
         answer = Scripted(WORD[:30], WORD[30:] + STOP, USED, DONE, headers={**SSE, "x-request-id": "up-1"})
-        received = await relayed(relay.relay_stream, answer, TRANSLATED)
+        received = await relayed(stream, answer, TRANSLATED)
 
         assert (received.status, received.whole, received.headers["x-request-id"]) == (200, True, "up-1")
         assert received.body.startswith(STARTED)
@@ -305,7 +411,7 @@ class TestTranslated:
     )
     async def test_a_stream_that_breaks(self, chunks: tuple[bytes, ...], then: Exception | None, says: bytes) -> None:
         """What came, then one error event in the caller's dialect, and no end; the upstream's words are not booked."""
-        received = await relayed(relay.relay_stream, Scripted(*chunks, then=then), TRANSLATED)
+        received = await relayed(stream, Scripted(*chunks, then=then), TRANSLATED)
         *_, last = received.body.removesuffix(b"\n\n").split(b"\n\n")
 
         assert (received.status, received.whole, "größe".encode() in received.body) == (200, False, True)
@@ -318,7 +424,7 @@ class TestTranslated:
     async def test_what_breaks_after_its_end_breaks_nothing(self) -> None:
         """The answer was complete: the client has it whole."""
         answer = Scripted(WORD + STOP, then=StreamBroken("It broke off."))
-        received = await relayed(relay.relay_stream, answer, TRANSLATED)
+        received = await relayed(stream, answer, TRANSLATED)
 
         assert (received.whole, received.receipt.outcome, received.receipt.finish) == (True, Outcome.OK, "stop")
         assert received.body.endswith(b'data: {"type":"message_stop"}\n\n')
@@ -353,9 +459,9 @@ class TestTranslated:
         ("through", "headers", "says"),
         [
             (relay.relay_whole, {}, "cannot be read"),
-            (relay.relay_stream, {}, "sent nothing"),
-            (relay.relay_stream, {"Content-Type": "text/html"}, "sent text/html"),
-            (relay.relay_stream, {**SSE, "Content-Encoding": "br"}, "sent text/event-stream"),
+            (stream, {}, "sent nothing"),
+            (stream, {"Content-Type": "text/html"}, "sent text/html"),
+            (stream, {**SSE, "Content-Encoding": "br"}, "sent text/event-stream"),
         ],
     )
     async def test_what_cannot_be_read(self, through: Relays, headers: dict[str, str], says: str) -> None:

@@ -230,11 +230,11 @@ def test_an_agents_own_tools_are_enough() -> None:
 
 def frames_of(dialect: str, *texts: str) -> bytes:
     """A stream that begins and says these texts."""
-    begun = {
+    begun: dict[str, Any] = {
         "openai": [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts],
         "gemini": [{"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}}]} for text in texts],
-    }[dialect]
-    return b"".join(b"data: " + orjson.dumps(frame) + b"\n\n" for frame in begun)
+    }
+    return b"".join(b"data: " + orjson.dumps(frame) + b"\n\n" for frame in begun[dialect])
 
 
 def half(upstream: str = "openai", *texts: str) -> Translation:

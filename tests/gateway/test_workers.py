@@ -12,6 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway import config, workers
+
 CONFIG = """
 upstreams: {acme: {base_url: "http://127.0.0.1:9/v1"}}
 models: {small: {upstream: acme}}
@@ -75,9 +77,9 @@ async def test_two_serve_on_one_port_and_stop(gateway: subprocess.Popen[bytes], 
     while not await ready(port):
         assert gateway.poll() is None
         assert time.monotonic() < until
-    workers = children(gateway.pid)
+    processes = children(gateway.pid)
     answered = []
-    for standing in workers:
+    for standing in processes:
         os.kill(standing, signal.SIGSTOP)
         answered.append(await ready(port))
         os.kill(standing, signal.SIGCONT)
@@ -86,5 +88,26 @@ async def test_two_serve_on_one_port_and_stop(gateway: subprocess.Popen[bytes], 
 
     assert answered == [True, True]
     assert code == 0
-    assert not [worker for worker in workers if running(worker)]
+    assert not [process for process in processes if running(process)]
     assert not await ready(port)
+
+
+class TestReadingAgain:
+    """What the first process does of a SIGHUP before its workers do the rest; tests/path/test_reload.py has that."""
+
+    def test_a_good_file(self) -> None:
+        """Workers are given as long as its drain takes."""
+        before, after = (config.parse(CONFIG.replace("drain_s: 1", f"drain_s: {s}"), {}) for s in (1, 7))
+        several = workers._Several(before, {}, lambda: after)
+        patience = several.cfg.graceful_timeout
+
+        assert several.read_again()
+        assert (patience, several.cfg.graceful_timeout, several._config) == (6, 12, after)
+
+    def test_a_bad_one(self) -> None:
+        """Nothing changes, and the workers need not know."""
+        before = config.parse(CONFIG, {})
+        several = workers._Several(before, {}, lambda: None)
+
+        assert not several.read_again()
+        assert (several.cfg.graceful_timeout, several._config) == (6, before)

@@ -114,6 +114,18 @@ def refusing() -> Iterator[str]:
         yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
+@pytest.fixture
+def unreachable() -> Iterator[str]:
+    """The address of a provider that never takes a connection: its queue is full."""
+    with socket.socket() as full, socket.socket() as one, socket.socket() as two:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for filler in (one, two):
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+
+
 class Process:
     """`thriftgate serve` as a process of its own, and the lines it writes."""
 

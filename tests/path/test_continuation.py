@@ -19,7 +19,8 @@ upstreams:
   second: {{dialect: {second}, base_url: "{healthy}", key: sk-2}}
 models:
   cheap:   {{upstream: first, name: mock-cheap, price: {{input: 1, output: 2}}}}
-  premium: {{upstream: second, name: mock-premium, price: {{input: 5, output: 25}}, continues: {str(continues).lower()}}}
+  premium:
+    {{upstream: second, name: mock-premium, price: {{input: 5, output: 25}}, continues: {str(continues).lower()}}}
 routes:
   auto: {{ladder: [cheap, premium], threshold: 0, continuation: true}}
 classifier: {{deadline_ms: 5000}}

@@ -1,8 +1,6 @@
 """A target fails before its first byte: the next one up the ladder answers. After the first byte nothing is retried."""
 
 import asyncio
-import socket
-from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -31,18 +29,6 @@ FAULTS: dict[str, dict[str, object]] = {
 }
 NO_ANSWERS = [b"<html>not JSON at all</html>", b"[]", b"\xff\x00\xfe", b'{"choices":[{"finish_reason":"st', b""]
 PATIENCE = "first_output_ms: 100"
-
-
-@pytest.fixture
-def unreachable() -> Iterator[str]:
-    """The address of a provider that never takes a connection: its queue is full."""
-    with socket.socket() as full, socket.socket() as one, socket.socket() as two:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for filler in (one, two):
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-        yield f"http://127.0.0.1:{full.getsockname()[1]}/v1"
 
 
 def assert_fell_back(reply: Reply, second: MockUpstream) -> None:

@@ -1,13 +1,18 @@
 """`thriftgate serve`: what it refuses to start with. (That it serves and stops is shown in tests/path.)"""
 
+import io
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from gateway import logs
-from gateway.cli.serve import command
+from gateway.cli.serve import _again, command
 
 CONFIG = """
 upstreams:
@@ -61,3 +66,55 @@ def test_a_bad_configuration_is_refused(file: Path) -> None:
 
     assert 2 == result.exit_code
     assert "routs: is not a section" in result.output
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What is logged, line by line."""
+    stream = io.BytesIO()
+    logs.configure(stream)
+    yield lambda: [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.reset_defaults()
+
+
+Logged = Callable[[], list[dict[str, Any]]]
+
+
+class TestReadingAgain:
+    """What a SIGHUP finds: a configuration, or None and a line of the log."""
+
+    def test_a_good_file(self, log: Logged, tmp_path: Path) -> None:
+        """It is read as it is now, and nothing is said."""
+        path = tmp_path / "gateway.yaml"
+        path.write_text(CONFIG.replace("small", "renamed"))
+        found = _again(path, "127.0.0.1")
+
+        assert found is not None
+        assert (list(found.models), log()) == (["renamed"], [])
+
+    def test_no_file(self, log: Logged) -> None:
+        """What came from the environment is as it was."""
+        assert _again(None, "127.0.0.1") is None
+        assert [(line["event"], line["level"]) for line in log()] == [("not reloaded", "warning")]
+        assert "no file to read again" in log()[0]["faults"][0]
+
+    @pytest.mark.parametrize(
+        ("more", "host", "fault"),
+        [
+            ("routs: {}\n", "127.0.0.1", "routs: is not a section"),
+            ("routes: {a: {ladder: [small], rules: [{when: {task: cod}, use: small}]}}", "127.0.0.1", "no task 'cod'"),
+            ("", "0.0.0.0", "0.0.0.0: can be reached by others"),
+            ("classifier: {bundle: /nowhere/at/all}", "127.0.0.1", "classifier.bundle: /nowhere/at/all"),
+            ("keys: 2026-99-99", "127.0.0.1", ""),
+        ],
+        ids=["setting", "task", "keys withdrawn from an open gateway", "classifier", "unforeseen"],
+    )
+    def test_a_bad_file(self, log: Logged, tmp_path: Path, more: str, host: str, fault: str) -> None:
+        """One line with the file and every fault, also for what would be none at the start, or none of the file's."""
+        path = tmp_path / "gateway.yaml"
+        path.write_text(CONFIG + more)
+
+        assert _again(path, host) is None
+        (line,) = log()
+        assert (line["event"], line["level"], line["file"]) == ("not reloaded", "error", str(path))
+        assert fault in "".join(line.get("faults", ()))

@@ -282,3 +282,66 @@ async def test_before_any_wait() -> None:
 
     assert (shown, now()) == ("<Deadline total>", 20)
     deadline.close()
+
+
+class TestAdopting:
+    """Another task waits on, under the same deadlines."""
+
+    @pytest.mark.parametrize(
+        ("total_s", "phase_s", "at", "expired"), [(600, 5, 8, "idle"), (7, 5, 7, "total")], ids=["phase", "total"]
+    )
+    @jumping
+    async def test_its_waiting_is_ended(self, total_s: float, phase_s: float, at: float, expired: str) -> None:
+        """The total goes on from when the deadline was made, and the task that made it is left alone."""
+        made: asyncio.Future[Deadline] = asyncio.get_running_loop().create_future()
+
+        async def begin() -> str:
+            """Make a deadline, wait for the first output, and live on."""
+            deadline = Deadline(total_s)
+            with deadline.wait("first_output", 5):
+                await asyncio.sleep(3)
+            made.set_result(deadline)
+            await asyncio.sleep(100)
+            return "untouched"
+
+        async with asyncio.TaskGroup() as group:
+            maker = group.create_task(begin())
+            deadline = await made
+            deadline.adopt()
+            with pytest.raises(TimedOut, match=expired), deadline.wait("idle", phase_s):
+                await hang()
+            ended = now()
+            deadline.close()
+        task = asyncio.current_task()
+        assert task is not None
+
+        assert (at, "untouched", 0) == (ended, maker.result(), task.cancelling())
+
+    @jumping
+    async def test_its_own_cancellations_are_its_own(self) -> None:
+        """One from before is not taken back, and one that comes meanwhile wins."""
+        deadline = await asyncio.gather(_made())
+
+        async def wait() -> None:
+            """Adopt it in a task that is cancelled, twice."""
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(1)
+            deadline[0].adopt()
+            asyncio.get_running_loop().call_at(5, task.cancel)
+            with deadline[0].wait("idle", 5):
+                await hang()
+
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(wait())
+            await asyncio.wait([waiting])
+        deadline[0].close()
+
+        assert waiting.cancelled()
+        assert now() == 5
+
+
+async def _made() -> Deadline:
+    return Deadline(600)

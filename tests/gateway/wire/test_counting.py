@@ -67,13 +67,25 @@ def test_an_event_goes_on_as_soon_as_it_is_whole() -> None:
 
 
 def test_what_is_held_has_a_bound() -> None:
-    """A gigantic event is none of usage: it passes in pieces."""
+    """A gigantic event is none of usage: it passes in pieces, and it is known that what has passed ends inside it."""
     uncount = counting.Uncount()
     piece = b"x" * (counting.HELD_BYTES // 2)
 
-    assert uncount.feed(b"data: " + piece) == b""
-    assert uncount.feed(piece) == b"data: " + piece + piece
-    assert uncount.feed(b"\n\n") == b"\n\n"
+    assert (uncount.feed(b"data: " + piece), uncount.inside) == (b"", False)
+    assert (uncount.feed(piece), uncount.inside) == (b"data: " + piece + piece, True)
+    assert (uncount.feed(b"y"), uncount.inside) == (b"", True)
+    assert (uncount.feed(b"\n\n"), uncount.inside) == (b"y\n\n", False)
+
+
+@pytest.mark.parametrize("end", [b"\n\ndata: half", b"\r\n\r\n: half", b"\n\n", b"\r\n\r\n"])
+def test_after_its_end_what_has_passed_is_whole_again(end: bytes) -> None:
+    """Also where the next event has begun, which is held."""
+    uncount = counting.Uncount()
+    uncount.feed(b"x" * (counting.HELD_BYTES + 1))
+    inside = uncount.inside
+    uncount.feed(end)
+
+    assert (inside, uncount.inside) == (True, False)
 
 
 @pytest.mark.parametrize(

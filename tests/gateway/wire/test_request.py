@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from gateway.wire.request import long_texts, texts
+import pytest
+
+from gateway.errors import BadRequest
+from gateway.wire.request import DEADLINE_HEADER, MOST_MS, deadline_ms, long_texts, texts
 
 
 def test_texts_of_some_kinds() -> None:
@@ -23,3 +26,31 @@ def test_long_texts_are_data() -> None:
 
     assert long_texts({"a": "x" * 10, "b": ["y" * 3, {"c": "z" * 12}]}, 10) == 22
     assert long_texts(nested, 10) == 0
+
+
+class TestDeadline:
+    """When the caller wants the whole answer."""
+
+    @pytest.mark.parametrize(
+        ("said", "expected"), [("1", 1), ("1500", 1_500), ("007", 7), (str(MOST_MS), MOST_MS)]
+    )
+    def test_milliseconds(self, said: str, expected: int) -> None:
+        """Whole ones, up to a day."""
+        assert deadline_ms({DEADLINE_HEADER: said}) == expected
+
+    def test_none(self) -> None:
+        """Most callers do not say."""
+        assert deadline_ms({}) is None
+
+    @pytest.mark.parametrize(
+        "said",
+        ["", "0", "000", "-1", "+1", "1.5", "1e3", "2s", " 1", "1_0", "\u0661", "\u00b2", str(MOST_MS + 1), "9" * 13,
+         "0" * 11 + "1" + "9" * 5_000],
+        ids=lambda said: ascii(said[:9]),
+    )
+    def test_anything_else(self, said: str) -> None:
+        """Refused with the header's name and what may stand in it: nobody waits by a number that was misread."""
+        with pytest.raises(BadRequest, match="whole milliseconds from 1 to 86400000") as caught:
+            deadline_ms({DEADLINE_HEADER: said})
+
+        assert caught.value.param == DEADLINE_HEADER
