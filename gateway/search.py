@@ -202,8 +202,6 @@ class Search:
             return Unavailable("Every target asked to be left alone.", headers={"Retry-After": f"{int(again_s) + 1}"})
         return self._refusal
 
-    # ---- one call
-
     async def _attempt(self, choice: Choice, hedged: Reason | None = None) -> Held | None:
         """Make one call. Returns None where it failed in a way that another may cure; raises where not."""
         target, model, deployment = choice
@@ -234,8 +232,8 @@ class Search:
             if answer is None:
                 return None
             if ours and counting.refused(answer.status, answer.first):
-                pool.leave_uncounted()                   # and ask it again: it was our question, so it is no retry
-                self._asked.discard(pool.name)
+                pool.leave_uncounted()
+                self._asked.discard(pool.name)           # to ask without our question is no retry
                 return None
             way = self._way(pool, same=same, ours=ours)
             found = Held(answer, way, lease, choice, attempt, reason, lost)
