@@ -71,7 +71,7 @@ def parse(text: str, environment: Mapping[str, str]) -> Config:
 def _tree(text: str) -> dict[Any, Any]:
     try:
         tree = msgspec.yaml.decode(_VARIABLE.sub(r"⟦\1⟧", text))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError) as error:       # the latter for a date that there is not
         raise ConfigError([Fault("(file)", f"is not YAML: {error}", "check indentation and quotes there")]) from None
     if not isinstance(tree, dict):
         raise ConfigError([Fault("(file)", "expected a mapping of sections", "start with `upstreams:` and `models:`")])

@@ -6,6 +6,7 @@ A stream has begun when it says something: a role, a ping or a count is no outpu
 target may still answer.
 """
 
+import io
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -36,6 +37,7 @@ from gateway.wire.request import is_object
 # unpaid account (402) or an unknown path (404, 405) is the operator's fault.
 ERROR_BYTES = 65_536        # of an error's body, at most
 CALLERS_FAULT = frozenset({400, 409, 413, 414, 415, 422, 431})
+LARGE_BYTES = 1_048_576     # of a request's body
 READ_AHEAD_BYTES = 65_536   # of an answer that its client is slow to take
 SILENT_BYTES = 1_048_576    # of a stream that has said nothing yet; more than that is no mere beginning
 BEGINNINGS = (b"data", b"event", b"id", b"retry", b":", b"\n", b"\r", b"\xef\xbb\xbf")     # of a stream of events
@@ -215,7 +217,7 @@ class Lease:
         try:
             with deadline.wait(*phase):
                 response = self._response = await self._endpoint.session.post(
-                    call.url, data=call.body, headers=call.headers, timeout=timeout, allow_redirects=False
+                    call.url, data=_payload(call.body), headers=call.headers, timeout=timeout, allow_redirects=False
                 )
                 first = await self._first(response, call)
         except aiohttp.ServerTimeoutError as error:
@@ -293,6 +295,11 @@ class Beginning:
 
 def _says_something(event: Event) -> bool:
     return bool(event.text) if isinstance(event, Said | Declined) else not isinstance(event, Began | Used)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """Return a body as aiohttp wants it: a large one in pieces, so that its copying holds nobody up."""
+    return body if len(body) < LARGE_BYTES else io.BytesIO(body)
 
 
 def _may_be_events(response: aiohttp.ClientResponse, chunk: bytes) -> bool:

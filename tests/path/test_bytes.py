@@ -265,3 +265,14 @@ async def test_a_connection_carries_one_answer_after_the_other(serve: Start) -> 
         statuses += [streamed.split(b"\r\n")[0], (await wire.reply()).status]
 
     assert statuses == [b"HTTP/1.1 200 OK", 200] * 2
+
+
+async def test_a_large_request_arrives_whole(serve: Start, first: MockUpstream) -> None:
+    """Three megabytes, in pieces, with their length; the next target would get them again."""
+    running = await serve()
+    reply = await running.ask(chat("x" * 3_000_000))
+    call = first.journal.last
+
+    assert reply.status == 200
+    assert call.json["messages"][0]["content"] == "x" * 3_000_000
+    assert call.headers["Content-Length"] == str(len(call.body))

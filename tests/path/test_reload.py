@@ -19,7 +19,7 @@ import pytest
 from gateway import config
 from gateway.app import Generation
 from loadtest.mock_upstream import MockUpstream
-from tests.conftest import BOUND_S, Reply, Running, Start, chat, two_rungs
+from tests.conftest import BOUND_S, Reply, Start, chat, two_rungs
 from tests.path.conftest import END, EVENT, FINISH, STREAM, Process, Script, Scripted, Spawn, chunk
 
 Held = tuple[Script, asyncio.Event]
@@ -188,7 +188,7 @@ class TestInProcess:
         }
         assert first.journal.answered + second.journal.answered == 200
         assert min(first.journal.answered, second.journal.answered) > 0
-        assert [_closed(running, generation) for generation in generations] == [True] * 10 + [False]
+        assert [_closed(generation) for generation in generations] == [True] * 10 + [False]
 
     async def test_old_connections_are_closed_after_the_last_stream(
         self, gateway: Start, held: Held, second: MockUpstream
@@ -200,12 +200,13 @@ class TestInProcess:
         wire = await running.wire(chat(stream=True))
         await wire.until(EVENT)
         await running.gateway.reload(config.parse(at(second), {}))
-        during = _closed(running, old)
+        await running.get("/healthz")
+        during = _closed(old)
         go.set()
         await wire.until(b"\r\n" + END)
         await _until(lambda: not running.gateway._retiring)
 
-        assert (during, _closed(running, old), _closed(running, running.gateway.current)) == (False, True, False)
+        assert (during, _closed(old), _closed(running.gateway.current)) == (False, True, False)
 
     async def test_a_shutdown_waits_for_old_streams_too(self, gateway: Start, held: Held, second: MockUpstream) -> None:
         """`drain` returns when what runs with any configuration has ended."""
@@ -237,7 +238,7 @@ class TestInProcess:
         await _until(lambda: not running.gateway._retiring)
 
         assert b"shutting down" in told
-        assert _closed(running, old)
+        assert _closed(old)
         assert (await running.receipt())["outcome"] == "broken"
 
     async def test_a_larger_body(self, gateway: Start, first: MockUpstream) -> None:
@@ -283,12 +284,13 @@ class TestInProcess:
         await wire.send(b"POST /v1/route HTTP/1.1\r\nHost: gateway\r\nContent-Length: 64\r\n\r\n")
         await _until(lambda: old._serving == 1)
         await running.gateway.reload(config.parse(at(first, alias="renamed"), {}))
-        during = _closed(running, old)
+        await running.get("/healthz")
+        during = _closed(old)
         await wire.send(b'{"model": "gpt-4", "messages": [{"role":"user","content":"hi"}]}')
         reply = await wire.reply()
         await _until(lambda: not running.gateway._retiring)
 
-        assert (during, reply.status, reply.json["route"], _closed(running, old)) == (False, 200, "auto", True)
+        assert (during, reply.status, reply.json["route"], _closed(old)) == (False, 200, "auto", True)
 
 
 class TestSeveral:
@@ -386,7 +388,7 @@ async def _until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def _closed(running: Running, generation: Generation) -> bool:
+def _closed(generation: Generation) -> bool:
     """Return whether a generation's connections are closed, all or none of them."""
     models = generation.with_.models.values()
     closed = {endpoint.session.closed for model in models for endpoint in model.pool.endpoints}

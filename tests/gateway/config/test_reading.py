@@ -395,6 +395,7 @@ NOT_A_FILE = {
     "not YAML": ("a: b: c", "is not YAML: "),
     "an open quote": ('a: "b', "is not YAML: "),
     "a tag": ("!!python/object:os.system x", "is not YAML: "),
+    "a date that there is not": ("models: {a: 2026-99-99}", "is not YAML: "),
     "empty": ("", "expected a mapping of sections"),
     "a list": ("- a", "expected a mapping of sections"),
     "a text": ("hello", "expected a mapping of sections"),
