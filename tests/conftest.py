@@ -8,6 +8,7 @@ running, no error logged, no task left, and exactly one receipt for each request
 import asyncio
 import contextlib
 import functools
+import io
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -184,7 +185,7 @@ class Client:
         """Post a body (JSON, or bytes as they are) and read the answer to its end, broken or not."""
         data = body if isinstance(body, bytes) else orjson.dumps(chat() if body is None else body)
         sent = {"Content-Type": "application/json", **(headers or {})}
-        async with asyncio.timeout(BOUND_S), self._http.post(self.base_url + path, data=data, headers=sent) as response:
+        async with asyncio.timeout(BOUND_S), self._http.post(self.base_url + path, data=io.BytesIO(data), headers=sent) as response:
             return await _read(response)
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:

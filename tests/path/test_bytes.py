@@ -270,9 +270,10 @@ async def test_a_connection_carries_one_answer_after_the_other(serve: Start) -> 
 async def test_a_large_request_arrives_whole(serve: Start, first: MockUpstream) -> None:
     """Three megabytes, in pieces, with their length; the next target would get them again."""
     running = await serve()
-    reply = await running.ask(chat("x" * 3_000_000))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 3_000_000}}
+    reply = await running.ask(chat([picture]))  # type: ignore[arg-type]  # parts instead of a text
     call = first.journal.last
 
     assert reply.status == 200
-    assert call.json["messages"][0]["content"] == "x" * 3_000_000
+    assert call.json["messages"][0]["content"] == [picture]
     assert call.headers["Content-Length"] == str(len(call.body))
