@@ -185,7 +185,8 @@ class Client:
         """Post a body (JSON, or bytes as they are) and read the answer to its end, broken or not."""
         data = body if isinstance(body, bytes) else orjson.dumps(chat() if body is None else body)
         sent = {"Content-Type": "application/json", **(headers or {})}
-        async with asyncio.timeout(BOUND_S), self._http.post(self.base_url + path, data=io.BytesIO(data), headers=sent) as response:
+        posted = self._http.post(self.base_url + path, data=io.BytesIO(data), headers=sent)
+        async with asyncio.timeout(BOUND_S), posted as response:
             return await _read(response)
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
