@@ -219,7 +219,7 @@ class Search:
         attempt = self._receipt.attempt(target.model, self._clock())
         kind, passed = self._request.kind, self._request.passed if same else None
         url = deployment.url(kind, stream=self._request.stream)
-        call = Call(url, body, self._limits(model), self._request.stream, kind, passed)
+        call = Call(url, body, self._limits(model), self._request.stream, kind, passed, worded=not same)
         with contextlib.ExitStack() as held:
             try:
                 lease = held.enter_context(self._lease(pool, deployment))

@@ -87,7 +87,7 @@ class Straight:
         events = [event for chunk in self._chunks for event in parser.feed(chunk)]
         between = parser.between_events
         events += parser.close()
-        if self._cut and between and len(events) < 2:
+        if self._cut and between and not any(map(looks_whole, events)):
             return Ending(complete=True), True
         if self._cut:
             parser = Parser()

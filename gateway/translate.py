@@ -184,8 +184,8 @@ class Translation:
                 self._said = None
             elif isinstance(event, Ended):
                 self._finish = self._finish or event.reason.value
-            elif isinstance(event, Used):
-                self._usage = event.usage
+            elif isinstance(event, Began | Used):       # Anthropic counts the prompt at the beginning
+                self._usage = event.usage or self._usage
             elif isinstance(event, Failed):
                 self.failed = event.message
                 return events[:at]

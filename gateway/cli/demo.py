@@ -173,8 +173,7 @@ def _what_next(base: str) -> str:
     return f"""
 [bold]Next:[/]
   curl -N {base}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "auto", "stream": true, "stream_options": {{"include_usage": true}},
-         "messages": [{{"role": "user", "content": "hello"}}]}}'
+    -d '{{"model": "auto", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="{base}/v1", api_key="any")

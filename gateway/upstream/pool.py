@@ -61,6 +61,7 @@ class Call(NamedTuple):
     stream: bool = False
     kind: str = "chat"
     headers: Mapping[str, str] | None = None
+    worded: bool = False        # its answer is put into other words, so it must be readable
 
 
 class Endpoint:
@@ -236,7 +237,16 @@ class Lease:
             raise Refused(f"Upstream {self._endpoint.name!r} answered with an error", 502, said)
         if response.status < 300 and _is_plain(response) and not is_object(body):
             raise Refused(f"Upstream {self._endpoint.name!r} answered with what is no JSON object", 502)
+        if response.status < 300 and call.worded:
+            self._read(body)
         return body
+
+    def _read(self, body: bytes) -> None:
+        try:
+            self._pool.speaks.read_whole(body)
+        except ValueError as error:
+            fault = f"Upstream {self._endpoint.name!r} answered with what cannot be read"
+            raise Refused(fault, 502, str(error)[:200]) from error
 
     async def _beginning(self, response: aiohttp.ClientResponse, call: Call) -> bytes:
         """Read a stream until it says something."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,8 @@ class Script:
                 else:
                     await step.wait()
         if self._reset:
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))      # else it is a farewell
             writer.transport.abort()
         writer.close()
         with contextlib.suppress(OSError):
