@@ -22,6 +22,7 @@ from gateway.receipt import Outcome, Receipt
 from gateway.through import Counted, Straight, Through, Translated, Way
 from gateway.upstream.pool import Answer
 
+ENDED_BADLY = "The upstream ended its answer with an error"
 LINGER_S = 0.05        # how long an upstream's own end is waited for, so that its connection can be used again
 
 # What a caller may see of the upstream's headers. Cookies, server names and hop-by-hop fields stay here.
@@ -184,7 +185,9 @@ async def _end(sent: _Sent, error: GatewayError | None) -> None:
     if error is not None and not ending.complete:
         await _end_broken(sent, error)
         return
-    sent.receipt.outcome = Outcome.BROKEN if ending.error else Outcome.OK
+    sent.receipt.outcome = Outcome.OK
+    if ending.error:        # its own words have passed
+        sent.receipt.outcome, sent.receipt.error = Outcome.BROKEN, f"{Refused.__name__}: {ENDED_BADLY}"
     await sent.response.write_eof(last)
     sent.receipt.sent_bytes += len(last)
     await sent.answer.finish(LINGER_S)
@@ -222,7 +225,7 @@ def _unfinished(through: Through) -> GatewayError:
     """Return the error for an answer that its upstream ended before it was complete, in its words if it had any."""
     if through.failed is None:
         return StreamBroken("The upstream ended the stream without finishing its answer.")
-    return Refused("The upstream ended its answer with an error", 502, through.failed)
+    return Refused(ENDED_BADLY, 502, through.failed)
 
 
 def _hang_up(http: web.Request) -> None:

@@ -9,6 +9,7 @@ import pytest
 from gateway import config
 from gateway.cli import COMMANDS
 from gateway.endpoints import SERVED
+from tests.path import test_chaos_streams
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -95,3 +96,17 @@ def test_every_command_is_documented() -> None:
 def test_every_surface_is_documented() -> None:
     """The paths that a wrong path is told of are in the README."""
     assert [] == [path for path in re.findall(r"/\S+[^,\s]", SERVED) if path not in README]
+
+
+def test_the_stream_faults_are_tested() -> None:
+    """Each row of the table is a test of that name, whose docstring begins with what our column says."""
+    table = README.partition("**Stream faults**")[2].partition("\n\n")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    said = {re.sub(r"\W+", "_", f"test {row[0].lower()}"): row[-1].split("**")[1] for row in cells}
+    tests = {
+        name: test.__doc__ for name, test in vars(test_chaos_streams.TestTheEight).items() if name.startswith("test_")
+    }
+
+    assert len(said) == 8
+    assert set(said) == set(tests)
+    assert [] == [name for name, ours in said.items() if not tests[name].lower().startswith(ours)]

@@ -88,6 +88,23 @@ class TestStraight:
 
         assert through.between() is between
 
+    @pytest.mark.parametrize(
+        ("last", "ending"),
+        [
+            (b"", Ending(complete=True)),       # nothing but the large one, which nobody can judge
+            (WORD, Ending()), (DONE, Ending(complete=True)), (ERROR, Ending(error=True)),
+            (STOP, Ending(complete=True, finish="stop")), (USED, Ending(usage=Usage(12, 3))),
+        ],
+    )
+    def test_a_single_event_behind_a_large_one(self, last: bytes, ending: Ending) -> None:
+        """It is judged like any other: Gemini's streams end with one."""
+        through, large = Straight(openai), b'data: {"pad":"' + b"x" * 3 * TAIL_BYTES + b'"}\n\n'
+        for at in range(0, len(large), 1000):
+            through.wrote(large[at:at + 1000])
+        through.wrote(last)
+
+        assert through.ending() == (ending, True)
+
     def test_what_is_no_object_is_counted(self) -> None:
         """Among what was kept; the mark at the end is none, and the last may be cut."""
         through = Straight(openai)

@@ -245,6 +245,18 @@ def half(upstream: str = "openai", *texts: str) -> Translation:
     return translation
 
 
+def test_what_was_counted_at_the_beginning() -> None:
+    """Of an answer that breaks off it is all that is known; the end replaces it."""
+    on_its_way = translation("openai", "anthropic")
+    begin, half_way, end = stream("anthropic").partition(b"event: content_block_stop")
+    on_its_way.feed(begin)
+    so_far = on_its_way.ending
+    on_its_way.feed(half_way + end)
+
+    assert (so_far.complete, so_far.usage) == (False, Usage(9, 1))
+    assert on_its_way.ending.usage == Usage(9, 4)
+
+
 def test_what_was_said_can_be_continued() -> None:
     """As long as it is text that has not ended."""
     call = {"choices": [{"index": 0, "delta": {"tool_calls": [

@@ -587,6 +587,18 @@ class TestBeginnings:
         assert (error.message, error.transient) == ("Upstream 'acme' answered with what is no JSON object", True)
         assert (await whole(opened(provider.base_url)))[1] == body
 
+    async def test_a_whole_answer_that_cannot_be_worded(self, provider: Provider, opened: Opens) -> None:
+        """A JSON object that is no answer passes where bytes pass; where it must be read, it is a failure."""
+        body = b'{"said":"hi"}'
+        provider.says(body)
+        acme = opened(provider.base_url)
+        with pytest.raises(Refused, match="answered with what cannot be read: ") as caught:
+            await whole(acme, worded=True)
+
+        assert (caught.value.status, caught.value.retryable, caught.value.transient) == (502, True, True)
+        assert caught.value.booked == "Upstream 'acme' answered with what cannot be read"
+        assert (acme.slots.in_flight, (await whole(acme))[1]) == (0, body)
+
 
 class _Resolver(aiohttp.abc.AbstractResolver):
     """A name server that fails, or hangs."""
