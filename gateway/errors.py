@@ -29,6 +29,8 @@ class GatewayError(Exception):
     transient = False           # the same target may do better in a moment
     blames = Blame.US
     telling = 0
+    upstream_status: int | None = None      # where an upstream answered
+    retry_after_s: float | None = None      # where it said when to come back
 
     def __init__(self, message: str, *, param: str | None = None, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)

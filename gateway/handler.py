@@ -1,9 +1,10 @@
 """The request path. Read this first; it reads as the sentence
 
-    accept → authenticate → decode → classify → route → call → relay → receipt
+    accept → authenticate → decode → queue → classify → route → call → relay → receipt
 
 Values flow forward and nothing reaches back; the receipt is the one thing written to. Whatever happens, exactly one
-receipt is recorded. A request may go to another target until its first byte is relayed, never after.
+receipt is recorded. A request may go to another target until its first word is relayed; what breaks off after that
+goes on elsewhere only where its route says so.
 """
 
 import asyncio
@@ -30,11 +31,10 @@ from gateway.pricing import cost_micros
 from gateway.receipt import Outcome, Receipt
 from gateway.router import Plan, Router, Verdict
 from gateway.translate import passes
-from gateway.upstream.model import Model
-from gateway.upstream.slots import NEVER, Slots
+from gateway.upstream.deadline import NEVER
+from gateway.upstream.model import PLAIN, Model
+from gateway.upstream.slots import Slots
 from gateway.wire import ChatRequest, chat, gemini, messages, plain, responses
-
-PLAIN = ("embeddings", "completions")       # passed through to a model that is named
 
 clock = time.perf_counter
 

@@ -16,9 +16,9 @@ from gateway.receipt import Receipt
 from gateway.tasks import spawn
 
 COMMENT = b": waiting\n\n"
-HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no",
-}
+EVENTS = "text/event-stream; charset=utf-8"
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}       # told to whatever a stream passes
+HEADERS = {"Content-Type": EVENTS, **UNBUFFERED}
 
 
 class KeepAlive:
@@ -53,7 +53,9 @@ class KeepAlive:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
         if self._task is not None:
             self._task.cancel()
 
@@ -78,8 +80,3 @@ class KeepAlive:
                 self.response = response
             if self.between():                           # the answer may have gone on since it was found silent
                 await self.response.write(COMMENT)
-
-    def _stop(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None

@@ -17,10 +17,10 @@ from gateway.dialects.door import Ending
 from gateway.dialects.neutral import Asked
 from gateway.dialects.register import SURFACES
 from gateway.errors import GatewayError, PassedOn, Refused, StreamBroken, Unavailable
-from gateway.keepalive import KeepAlive
+from gateway.keepalive import EVENTS, UNBUFFERED, KeepAlive
 from gateway.receipt import Outcome, Receipt
 from gateway.through import Counted, Straight, Through, Translated, Way
-from gateway.upstream.pool import Answer
+from gateway.upstream.pool import Answer, is_plain
 
 ENDED_BADLY = "The upstream ended its answer with an error"
 LINGER_S = 0.05        # how long an upstream's own end is waited for, so that its connection can be used again
@@ -42,14 +42,13 @@ def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
 async def relay_whole(
     http: web.Request, answer: Answer, way: Way, headers: Mapping[str, str], receipt: Receipt
 ) -> web.StreamResponse:
-    """Send an answer whose body is here. Raises Refused where it must be translated and cannot be read."""
+    """Send an answer whose body is here."""
     answer.bound(partial(_hang_up, http))
     body, passed = answer.first, passed_headers(answer.headers)
     if way.asked is not None:
         body, passed = _worded(answer, way, way.asked, receipt), _for_translated(passed, "application/json")
     response = web.Response(status=answer.status, body=body, headers={**passed, **headers})
-    ending = way.upstream.ending_of_body(answer.first)
-    receipt.status, receipt.finish, receipt.usage = answer.status, ending.finish, ending.usage
+    receipt.status, receipt.finish, receipt.usage = answer.status, answer.ending.finish, answer.ending.usage
     try:
         await response.prepare(http)
         await response.write_eof()
@@ -65,10 +64,7 @@ def _worded(answer: Answer, way: Way, asked: Asked, receipt: Receipt) -> bytes:
     """Return an answer's body in the caller's dialect."""
     if answer.status >= 400:
         return way.surface.error_body(passed_on(answer, way), receipt.request_id, [])
-    try:
-        return way.surface.write_whole(asked, way.upstream.read_whole(answer.first))
-    except ValueError as error:
-        raise Refused("The upstream's answer cannot be read", 502, str(error)[:200]) from error
+    return way.surface.write_whole(asked, answer.said)
 
 
 def _for_translated(passed: Mapping[str, str], kind: str) -> dict[str, str]:
@@ -86,11 +82,11 @@ async def relay_stream(
     """
     passed, through = passed_headers(answer.headers), _through(answer, way)
     if way.asked is not None:
-        passed = _for_translated(passed, "text/event-stream; charset=utf-8")
+        passed = _for_translated(passed, EVENTS)
     begun = await alive.begun()
     response = begun or web.StreamResponse(
         status=answer.status,
-        headers={**passed, "Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers},
+        headers={**passed, **UNBUFFERED, **headers},
     )
     receipt.status = answer.status
     answer.bound(partial(_hang_up, http))
@@ -236,8 +232,7 @@ def _hang_up(http: web.Request) -> None:
 
 def _is_readable(answer: Answer) -> bool:
     """Say whether the stream is one we can read and add to: plain server-sent events."""
-    plain = answer.headers.get("Content-Encoding", "identity") == "identity"
-    return plain and answer.headers.get("Content-Type", "").startswith("text/event-stream")
+    return is_plain(answer.headers) and answer.headers.get("Content-Type", "").startswith("text/event-stream")
 
 
 def _book(through: Through, receipt: Receipt) -> tuple[Ending, bool]:

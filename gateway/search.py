@@ -27,6 +27,7 @@ from gateway.router import Plan, Reason, Target
 from gateway.tasks import spawn
 from gateway.through import Way
 from gateway.translate import Translator
+from gateway.upstream.deadline import NEVER
 from gateway.upstream.health import Health
 from gateway.upstream.hedging import Hedges
 from gateway.upstream.model import Deployment, Model
@@ -35,7 +36,6 @@ from gateway.upstream.refusal import Cure, cure
 from gateway.wire import ChatRequest, counting
 
 LEAST_S = 0.02              # what is left of a deadline that is worth a call; a busy loop's timers are early by less
-NEVER_MS = 86_400_000       # where nobody set one
 THROTTLED = 429
 UNUSED = "Another target was quicker."
 BROKE = "The answer broke off and was continued."
@@ -86,8 +86,9 @@ class Search:
         self._request = request
         self._receipt = receipt
         self._translator = Translator(request, receipt.request_id, int(time.time()))
-        of_route = None if self._route is None or self._route.deadlines is None else self._route.deadlines.total_ms
-        self._ends = receipt.started + min(of_route or NEVER_MS, request.deadline_ms or NEVER_MS) / 1000
+        self._deadlines = None if self._route is None else self._route.deadlines
+        of_route = None if self._deadlines is None else self._deadlines.total_ms
+        self._ends = receipt.started + min(of_route or NEVER, request.deadline_ms or NEVER) / 1000
         # so far
         self._targets = list(plan.targets)              # those that may be able to
         self._tried: dict[Deployment, bool] = {}        # in this round, and whether it may do better in a moment
@@ -299,8 +300,7 @@ class Search:
         try:
             answer = await lease.send(call)
         except GatewayError as error:
-            attempt.ended, attempt.error = self._clock(), error.booked
-            attempt.status = getattr(error, "upstream_status", None)
+            attempt.ended, attempt.error, attempt.status = self._clock(), error.booked, error.upstream_status
             self._blame(health, error, attempt)
             if not error.retryable:
                 raise
@@ -317,9 +317,9 @@ class Search:
 
     def _blame(self, health: Health, error: GatewayError, attempt: Attempt) -> None:
         """Keep the record of a failure: a deployment that asked to be left alone is, and one in fault is counted."""
-        now, again_s = self._clock(), getattr(error, "retry_after_s", None)
-        if getattr(error, "upstream_status", None) == THROTTLED or again_s is not None:
-            health.cool(now, again_s, attempt.started)
+        now = self._clock()
+        if error.upstream_status == THROTTLED or error.retry_after_s is not None:
+            health.cool(now, error.retry_after_s, attempt.started)
         elif error.blames is not Blame.UPSTREAM or (isinstance(error, TimedOut) and self._left_s < LEAST_S):
             health.dropped(attempt.started)      # it was the request's own deadline, which says little of the target
         else:
@@ -338,7 +338,7 @@ class Search:
         return True
 
     def _limits(self, model: Model) -> Limits:
-        limits, left_s = model.limits(None if self._route is None else self._route.deadlines), self._left_s
+        limits, left_s = model.limits(self._deadlines), self._left_s
         return limits._replace(first_output_s=min(limits.first_output_s, left_s), total_s=min(limits.total_s, left_s))
 
     # ---- two calls at once

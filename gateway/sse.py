@@ -9,6 +9,7 @@ close it.
 from typing import NamedTuple
 
 DONE = b"[DONE]"
+CLOSED = (b"\n\n", b"\r\n\r\n", b"\r\r")     # the end of an event
 
 
 class Event(NamedTuple):

@@ -11,14 +11,13 @@ from typing import NamedTuple
 from gateway.dialects.door import Ending, Surface, Upstream
 from gateway.dialects.neutral import Asked
 from gateway.pricing import Usage
-from gateway.sse import DONE, Parser, looks_whole
+from gateway.sse import CLOSED, DONE, Parser, looks_whole
 from gateway.translate import Translation
 from gateway.upstream.pool import Answer
 from gateway.wire.counting import Uncount
 
 HEAD_BYTES = 2_048     # Anthropic says at the beginning what the prompt was
 TAIL_BYTES = 8_192     # the finish and usage frames of a stream fit many times over
-CLOSED = (b"\n\n", b"\r\n\r\n", b"\r\r")     # the end of an event
 
 
 class Way(NamedTuple):
@@ -31,7 +30,7 @@ class Way(NamedTuple):
     upstream: Upstream
     asked: Asked | None = None
     uncount: bool = False
-    carry_on: "Callable[[str, Usage | None], Awaitable[tuple[Answer, Upstream] | None]] | None" = None
+    carry_on: Callable[[str, Usage | None], Awaitable[tuple[Answer, Upstream] | None]] | None = None
 
 
 class Straight:
@@ -126,7 +125,7 @@ class Translated:
 
     def __init__(self, way: Way, asked: Asked) -> None:
         self._upstream = way.upstream
-        self._translation = Translation(way.upstream, way.surface, asked)
+        self._translation = Translation(way.upstream, way.surface, asked, keeps=way.carry_on is not None)
 
     @property
     def failed(self) -> str | None:

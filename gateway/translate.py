@@ -117,11 +117,11 @@ def _offering_what_there_is(conversation: Conversation, dialect: str, losses: Lo
 class Translation:
     """A stream on its way from one dialect to another."""
 
-    def __init__(self, upstream: Upstream, surface: Surface, asked: Asked) -> None:
+    def __init__(self, upstream: Upstream, surface: Surface, asked: Asked, *, keeps: bool = False) -> None:
         self._parser = Parser()
         self._reader = upstream.reader()
         self._writer = surface.writer(asked)
-        self._said: list[str] | None = []       # None: more than text, which nobody can continue
+        self._said: list[str] | None = [] if keeps else None    # None: nobody asks, or more than text: not continued
         self._lead = ""                         # white space that was said and is not said again
         self._goes_on = False
         self._finish: str | None = None

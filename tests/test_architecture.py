@@ -37,10 +37,10 @@ LEVELS = [
     {"dialects.register"},
     {"dialects.table"},
     {
-        "explain", "classify", "upstream.deadline", "upstream.health", "upstream.slots", "upstream.refusal", "ledger",
+        "explain", "classify", "upstream.deadline", "upstream.health", "upstream.refusal", "ledger",
         "translate", "serving",
     },
-    {"upstream.hedging"},
+    {"upstream.hedging", "upstream.slots"},
     {"upstream.pool"},
     {"upstream.model"},
     {"upstream.report", "upstream.probing"},

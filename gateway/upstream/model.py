@@ -13,7 +13,7 @@ from gateway.config import Deadlines, ModelConfig, RouteDeadlines, UpstreamConfi
 from gateway.upstream.health import Health
 from gateway.upstream.pool import Endpoint, Limits, Pool
 
-PLAIN = ("embeddings", "completions")       # passed through to an address of their own
+PLAIN = ("embeddings", "completions")       # passed through to a model that is named, at an address of their own
 
 
 class Deployment:
@@ -51,6 +51,7 @@ class Model:
         self.structured = config.structured
         self.continues = config.continues
         self.deadlines = config.deadlines
+        self._limits: dict[RouteDeadlines | None, Limits] = {}
         self.pool = pool
         self.deployments = [Deployment(name, config.name, endpoint, pool) for endpoint in pool.endpoints]
 
@@ -75,9 +76,11 @@ class Model:
 
     def limits(self, route: RouteDeadlines | None = None) -> Limits:
         """Return how long a call may take, on a route or by itself."""
-        own: Deadlines = self.deadlines
-        asked = [(route and getattr(route, name)) or getattr(own, name) for name in Deadlines.__struct_fields__]
-        return Limits(*(milliseconds / 1000 for milliseconds in asked))
+        if route not in self._limits:
+            names = Deadlines.__struct_fields__
+            asked = [(route and getattr(route, name)) or getattr(self.deadlines, name) for name in names]
+            self._limits[route] = Limits(*(milliseconds / 1000 for milliseconds in asked))
+        return self._limits[route]
 
 
 def build(models: Mapping[str, ModelConfig], upstreams: Mapping[str, UpstreamConfig]) -> dict[str, Model]:

@@ -6,10 +6,11 @@ A stream has begun when it says something: a role, a ping or a count is no outpu
 target may still answer.
 """
 
+import functools
 import io
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -20,7 +21,7 @@ from yarl import URL
 
 from gateway import logs
 from gateway.config import EndpointConfig, UpstreamConfig
-from gateway.dialects.door import Upstream
+from gateway.dialects.door import Ending, Upstream
 from gateway.dialects.neutral import Began, Event, Failed, Said, Used
 from gateway.dialects.neutral import Refused as Declined
 from gateway.dialects.register import UPSTREAMS
@@ -131,15 +132,23 @@ class Pool:
             await endpoint.session.close()
 
 
+class First(NamedTuple):
+    """What is here of an answer; of one that is whole also its end, and what it says where that is to be reworded."""
+
+    body: bytes
+    ending: Ending = Ending()
+    said: Sequence[Event] = ()
+
+
 class Answer:
     """An upstream's response whose first output is here: the whole body, or the beginning of a stream."""
 
-    __slots__ = ("_deadline", "_idle_s", "_response", "first", "headers", "status")
+    __slots__ = ("_deadline", "_idle_s", "_response", "ending", "first", "headers", "said", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes, deadline: Deadline, idle_s: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, first: "First", deadline: Deadline, idle_s: float) -> None:
         self.status = response.status
         self.headers: CIMultiDictProxy[str] = response.headers
-        self.first = first
+        self.first, self.ending, self.said = first
         self._response = response
         self._deadline = deadline
         self._idle_s = idle_s
@@ -213,12 +222,12 @@ class Lease:
         """
         limits, name = call.limits, self._endpoint.name
         deadline = self._deadline = Deadline(limits.total_s)
-        timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_s)
         phase = ("first_output", limits.first_output_s) if call.stream else ("total", limits.total_s)
         try:
             with deadline.wait(*phase):
                 response = self._response = await self._endpoint.session.post(
-                    call.url, data=_payload(call.body), headers=call.headers, timeout=timeout, allow_redirects=False
+                    call.url, data=_payload(call.body), headers=call.headers, timeout=_connecting(limits.connect_s),
+                    allow_redirects=False,
                 )
                 first = await self._first(response, call)
         except aiohttp.ServerTimeoutError as error:
@@ -227,31 +236,34 @@ class Lease:
             raise Unreachable(f"Upstream {name!r} failed: {_cause(error)}.") from error
         return Answer(response, first, deadline, limits.idle_s)
 
-    async def _first(self, response: aiohttp.ClientResponse, call: Call) -> bytes:
+    async def _first(self, response: aiohttp.ClientResponse, call: Call) -> First:
         if response.status >= 300 and response.status not in CALLERS_FAULT:
             raise await _refusal(response, self._endpoint.name, self._pool.speaks)
         if call.stream and response.status < 300:
-            return await self._beginning(response, call)
-        body = await response.read()         # a caller's fault comes as one JSON object
-        if response.status < 300 and (said := self._pool.speaks.error_of_body(body)) is not None:
-            raise Refused(f"Upstream {self._endpoint.name!r} answered with an error", 502, said)
-        if response.status < 300 and _is_plain(response) and not is_object(body):
-            raise Refused(f"Upstream {self._endpoint.name!r} answered with what is no JSON object", 502)
-        if response.status < 300 and call.worded:
-            self._read(body)
-        return body
+            return First(await self._beginning(response, call))
+        body = await response.read()
+        return First(body) if response.status >= 300 else self._whole(response, call, body)     # the caller's fault
 
-    def _read(self, body: bytes) -> None:
+    def _whole(self, response: aiohttp.ClientResponse, call: Call, body: bytes) -> First:
+        """Return an answer that is one of this dialect's, as far as it is looked at."""
+        name, speaks = self._endpoint.name, self._pool.speaks
+        if (error := speaks.error_of_body(body)) is not None:
+            raise Refused(f"Upstream {name!r} answered with an error", 502, error)
+        ending = speaks.ending_of_body(body)
+        read = ending.finish is not None or ending.usage is not None
+        if not read and is_plain(response.headers) and not is_object(body):
+            raise Refused(f"Upstream {name!r} answered with what is no JSON object", 502)
+        if not call.worded:
+            return First(body, ending)
         try:
-            self._pool.speaks.read_whole(body)
-        except ValueError as error:
-            fault = f"Upstream {self._endpoint.name!r} answered with what cannot be read"
-            raise Refused(fault, 502, str(error)[:200]) from error
+            return First(body, ending, speaks.read_whole(body))
+        except ValueError as fault:
+            raise Refused(f"Upstream {name!r} answered with what cannot be read", 502, str(fault)[:200]) from fault
 
     async def _beginning(self, response: aiohttp.ClientResponse, call: Call) -> bytes:
         """Read a stream until it says something."""
         name, speaks = self._endpoint.name, self._pool.speaks
-        beginning = Beginning(speaks, call.kind) if _is_plain(response) else None
+        beginning = Beginning(speaks, call.kind) if is_plain(response.headers) else None
         chunks: list[bytes] = []
         while chunk := await response.content.readany():
             if not chunks and beginning is not None and not _may_be_events(response, chunk):
@@ -307,6 +319,11 @@ def _says_something(event: Event) -> bool:
     return bool(event.text) if isinstance(event, Said | Declined) else not isinstance(event, Began | Used)
 
 
+@functools.cache        # as many as there are deadlines in the configuration
+def _connecting(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
+
+
 def _payload(body: bytes) -> bytes | io.BytesIO:
     """Return a body as aiohttp wants it: a large one in pieces, so that its copying holds nobody up."""
     return body if len(body) < LARGE_BYTES else io.BytesIO(body)
@@ -319,8 +336,9 @@ def _may_be_events(response: aiohttp.ClientResponse, chunk: bytes) -> bool:
     return any(chunk.startswith(beginning) or beginning.startswith(chunk) for beginning in BEGINNINGS)
 
 
-def _is_plain(response: aiohttp.ClientResponse) -> bool:
-    return response.headers.get("Content-Encoding", "identity") == "identity"
+def is_plain(headers: Mapping[str, str]) -> bool:
+    """Say whether a body's bytes are what they say, and not packed."""
+    return headers.get("Content-Encoding", "identity") == "identity"
 
 
 async def _refusal(response: aiohttp.ClientResponse, name: str, speaks: Upstream) -> GatewayError:

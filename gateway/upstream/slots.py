@@ -8,8 +8,7 @@ import asyncio
 from collections import OrderedDict, deque
 
 from gateway.errors import GatewayError, TimedOut, Unavailable
-
-NEVER = float("inf")
+from gateway.upstream.deadline import NEVER
 
 
 class Slots:

@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.wire.counting import asks
-from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Message, Tokens, deadline_ms, read
+from gateway.wire.request import ChatRequest, Message, Tokens, read, wishes
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -44,7 +44,5 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         structured=(body.response_format or {}).get("type") == "json_schema",
         max_output=body.max_completion_tokens or body.max_tokens or 0,
         text_bytes=len(raw) - sum(message.attached_bytes() for message in body.messages),
-        rung=headers.get(RUNG_HEADER),
-        session=headers.get(SESSION_HEADER),
-        deadline_ms=deadline_ms(headers),
+        **wishes(headers),
     )

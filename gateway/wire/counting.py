@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.sse import CLOSED
 from gateway.wire.request import fields
 
 ASKED = b'"stream_options":{"include_usage":true}'
@@ -18,8 +19,7 @@ HELD_BYTES = 65_536      # of an event whose end is not here yet; usage is far s
 COMPACT = b',"usage":null'
 
 _NULL = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')      # in a string its quotes would be escaped
-_CLOSED = (b"\n\n", b"\r\n\r\n")
-_BORDER = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_BORDER = re.compile(b"|".join(map(re.escape, CLOSED)))
 
 
 class _Frame(msgspec.Struct):
@@ -74,7 +74,7 @@ class Uncount:
         """Return what the caller gets of a chunk; empty where it ends inside its first event."""
         if self._held:
             chunk, self._held = self._held + chunk, b""
-        if chunk.endswith(_CLOSED):
+        if chunk.endswith(CLOSED):
             self.inside = False
         else:
             chunk = self._whole_events(chunk)

@@ -7,15 +7,13 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.wire.request import (
-    RUNG_HEADER,
-    SESSION_HEADER,
     ChatRequest,
     Message,
     Part,
     Tokens,
-    deadline_ms,
     long_texts,
     read,
+    wishes,
 )
 
 ROLES = {"model": "assistant", "function": "tool"}
@@ -77,9 +75,7 @@ def decode(raw: bytes, headers: Mapping[str, str], model: str, *, stream: bool) 
         structured=any(schema is not None for schema in schemas),
         max_output=config.max_camel or config.max_snake or 0,
         text_bytes=len(raw) - sum(long_texts(found, LONG) for found in data),
-        rung=headers.get(RUNG_HEADER),
-        session=headers.get(SESSION_HEADER),
-        deadline_ms=deadline_ms(headers),
+        **wishes(headers),
     )
 
 

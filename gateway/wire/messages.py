@@ -7,16 +7,14 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.wire.request import (
-    RUNG_HEADER,
-    SESSION_HEADER,
     ChatRequest,
     Message,
     Part,
     Tokens,
-    deadline_ms,
     long_texts,
     read,
     texts,
+    wishes,
 )
 
 PASSED = ("anthropic-version", "anthropic-beta")
@@ -64,9 +62,7 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: str = "chat") -> ChatRe
         text_bytes=len(raw) - sum(long_texts(part.get("source"), LONG) for part in attached),
         kind=kind,
         passed={name: headers[name] for name in PASSED if name in headers},
-        rung=headers.get(RUNG_HEADER),
-        session=headers.get(SESSION_HEADER),
-        deadline_ms=deadline_ms(headers),
+        **wishes(headers),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.wire.counting import asks
-from gateway.wire.request import RUNG_HEADER, SESSION_HEADER, ChatRequest, Tokens, deadline_ms, read
+from gateway.wire.request import ChatRequest, Tokens, read, wishes
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -35,7 +35,5 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: str) -> ChatRequest:
         max_output=body.max_tokens or 0,
         text_bytes=len(raw),
         kind=kind,
-        rung=headers.get(RUNG_HEADER),
-        session=headers.get(SESSION_HEADER),
-        deadline_ms=deadline_ms(headers),
+        **wishes(headers),
     )

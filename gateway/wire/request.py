@@ -6,7 +6,7 @@ only the model's name is exchanged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import msgspec
 
@@ -112,6 +112,21 @@ def read(decoder: msgspec.json.Decoder[B], raw: bytes) -> B:
         raise invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise unreadable(error) from None
+
+
+class Wishes(TypedDict):
+    """What a caller asks of the gateway itself, in fields of a ChatRequest."""
+
+    rung: str | None
+    session: str | None
+    deadline_ms: int | None
+
+
+def wishes(headers: Mapping[str, str]) -> Wishes:
+    """Return what the caller's headers ask of the gateway. Raises BadRequest where they cannot be read."""
+    return {
+        "rung": headers.get(RUNG_HEADER), "session": headers.get(SESSION_HEADER), "deadline_ms": deadline_ms(headers),
+    }
 
 
 def deadline_ms(headers: Mapping[str, str]) -> int | None:

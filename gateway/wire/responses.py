@@ -7,16 +7,14 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.wire.request import (
-    RUNG_HEADER,
-    SESSION_HEADER,
     ChatRequest,
     Message,
     Part,
     Tokens,
-    deadline_ms,
     long_texts,
     read,
     texts,
+    wishes,
 )
 
 WORDS = ("input_text", "output_text", "text")
@@ -58,9 +56,7 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         structured=isinstance(form, dict) and form.get("type") == "json_schema",
         max_output=body.max_output_tokens or 0,
         text_bytes=len(raw) - sum(long_texts(part, LONG) for part in attached),
-        rung=headers.get(RUNG_HEADER),
-        session=headers.get(SESSION_HEADER),
-        deadline_ms=deadline_ms(headers),
+        **wishes(headers),
     )
 
 

@@ -159,7 +159,7 @@ class TestDraining:
         """After the limit it is cut, which is said."""
         gateway = await create("server: {drain_s: 0}")
         async with asyncio.TaskGroup() as group:
-            answer: asyncio.Task[object] = group.create_task(asyncio.sleep(LONG_S))
+            answer: asyncio.Task[object] = group.create_task(asyncio.Event().wait())
             gateway.handler.running.add(answer)
             answer.add_done_callback(gateway.handler.running.discard)
             await gateway.drain()

@@ -44,9 +44,9 @@ from gateway.upstream.deadline import Deadline
 from gateway.upstream.health import Health
 from gateway.upstream.hedging import Hedges
 from gateway.upstream.model import Model, build
-from gateway.upstream.pool import Answer, Call, Lease
+from gateway.upstream.pool import Answer, Call, First, Lease
 from gateway.wire import ChatRequest, chat, plain
-from tests.gateway.upstream.test_deadline import jumping
+from tests.jumping import jumping
 
 GOOD = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 TOO_LONG = b'{"error":{"message":"This model\'s maximum context length is 8192 tokens."}}'
@@ -111,7 +111,7 @@ class World:
             raise does.what
         said: Any = SimpleNamespace(status=does.status, headers=CIMultiDict(), close=lambda: None)
         lease._response = said
-        return Answer(said, does.what, deadline, call.limits.idle_s)
+        return Answer(said, First(does.what), deadline, call.limits.idle_s)
 
     def search(self, *targets: str, request: ChatRequest | None = None) -> Search:
         """Return a search for an answer from these targets, by default from all."""

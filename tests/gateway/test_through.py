@@ -141,6 +141,10 @@ class TestCounted:
         assert closed == (b"\n\n", True)
 
 
+async def nobody(_said: str, _used: Usage | None) -> None:
+    """Find nobody who goes on."""
+
+
 class TestTranslated:
     """A stream that is worded anew."""
 
@@ -148,7 +152,7 @@ class TestTranslated:
     def made() -> Translated:
         """From OpenAI's dialect to an Anthropic caller."""
         asked = Asked("r1", "auto", 17, Conversation(()))
-        return Translated(Way(anthropic, openai, asked), asked)
+        return Translated(Way(anthropic, openai, asked, carry_on=nobody), asked)
 
     def test_whole_frames_only(self) -> None:
         """However it is cut, a comment may stand anywhere, and the last frame is known."""

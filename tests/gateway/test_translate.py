@@ -240,7 +240,7 @@ def frames_of(dialect: str, *texts: str) -> bytes:
 def half(upstream: str = "openai", *texts: str) -> Translation:
     """A translation for OpenAI's surface that has read these texts."""
     translator = Translator(REQUESTS["openai"], "an-id", 1)
-    translation = Translation(UPSTREAMS[upstream], SURFACES["openai"], translator.asked)
+    translation = Translation(UPSTREAMS[upstream], SURFACES["openai"], translator.asked, keeps=True)
     translation.feed(frames_of(upstream, *texts))
     return translation
 

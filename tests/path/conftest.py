@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 
@@ -153,6 +154,15 @@ class Process:
                     return self.lines[-1]
         raise EOFError(f"no {event!r} among {self.lines}")
 
+    async def answering(self) -> None:
+        """Return when somebody answers: several processes do not say when they do."""
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                with contextlib.suppress(OSError, aiohttp.ClientError):
+                    await self.client.get("/healthz")
+                    return
+                await asyncio.sleep(0.05)
+
     def terminate(self) -> None:
         """Ask it to stop, as a service manager does."""
         self.signal(signal.SIGTERM)
@@ -185,16 +195,16 @@ async def process(_nothing_left: None, tmp_path: Path) -> AsyncIterator[Spawn]:
     """`await process(text)`: the real process, listening on a free port."""
     async with contextlib.AsyncExitStack() as started:
 
-        async def start(text: str, port: int = 0, workers: int = 1) -> Process:
+        async def start(text: str, workers: int = 1) -> Process:
             """Start one."""
             path = tmp_path / "gateway.yaml"
             path.write_text(text, encoding="utf-8")
             command = [sys.executable, "-m", "gateway", "serve", "-c", str(path)]
-            command += ["--port", str(port), "--workers", str(workers)]
+            command += ["--port", "0", "--workers", str(workers)]
             pipe = asyncio.subprocess.PIPE
             running = Process(await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe))
             started.push_async_callback(running.kill)
-            running.client = Client(f"http://127.0.0.1:{port or (await running.line('listening'))['port']}")
+            running.client = Client(f"http://127.0.0.1:{(await running.line('listening'))['port']}")
             started.push_async_callback(running.client.close)
             return running
 

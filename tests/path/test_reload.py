@@ -4,11 +4,9 @@ The signal is sent to the real process; what a process does not show (closed con
 """
 
 import asyncio
-import contextlib
 import io
 import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from gateway import config
 from gateway.app import Generation
 from loadtest.mock_upstream import MockUpstream
 from tests.conftest import BOUND_S, Reply, Start, chat, two_rungs
+from tests.path.befalling import until
 from tests.path.conftest import END, EVENT, FINISH, STREAM, Process, Script, Scripted, Spawn, chunk
 
 Held = tuple[Script, asyncio.Event]
@@ -171,14 +170,14 @@ class TestInProcess:
             for number in range(1, 11):
                 asking += [group.create_task(running.ask(chat(f"{number}-{i}", stream=i % 2 == 0))) for i in range(10)]
                 calls = running.receipts.requests + 1
-                await _until(lambda calls=calls: running.receipts.requests >= calls)  # type: ignore[misc]
+                await until(lambda calls=calls: running.receipts.requests >= calls)  # type: ignore[misc]
                 reloading = group.create_task(running.gateway.reload(config.parse(at(mocks[number % 2]), {})))
                 asking += [group.create_task(running.ask(chat(f"{number}+{i}", stream=i % 2 == 0))) for i in range(10)]
                 await reloading
                 generations.append(running.gateway.current)
         replies = [task.result() for task in asking]
         receipts = await running.receipts.until(200)
-        await _until(lambda: not running.gateway._retiring)
+        await until(lambda: not running.gateway._retiring)
 
         assert [(reply.status, reply.whole) for reply in replies] == [(200, True)] * 200
         assert all(reply.events[-1] == b"[DONE]" for reply in replies if reply.events)
@@ -204,7 +203,7 @@ class TestInProcess:
         during = _closed(old)
         go.set()
         await wire.until(b"\r\n" + END)
-        await _until(lambda: not running.gateway._retiring)
+        await until(lambda: not running.gateway._retiring)
 
         assert (during, _closed(old), _closed(running.gateway.current)) == (False, True, False)
 
@@ -217,7 +216,7 @@ class TestInProcess:
         await running.gateway.reload(config.parse(at(second), {}))
         async with asyncio.timeout(BOUND_S), asyncio.TaskGroup() as group:
             draining = group.create_task(running.gateway.drain())
-            await _until(lambda: "shutdown" in running.gateway.faults)
+            await until(lambda: "shutdown" in running.gateway.faults)
             waited = not draining.done()
             go.set()
         rest = await wire.until(b"\r\n" + END)
@@ -235,7 +234,7 @@ class TestInProcess:
         await running.gateway.reload(config.parse(at(second, "server: {drain_s: 0}"), {}))
         await running.gateway.drain()
         told = await wire.rest()
-        await _until(lambda: not running.gateway._retiring)
+        await until(lambda: not running.gateway._retiring)
 
         assert b"shutting down" in told
         assert _closed(old)
@@ -282,13 +281,13 @@ class TestInProcess:
         old = running.gateway.current
         wire = await running.wire()
         await wire.send(b"POST /v1/route HTTP/1.1\r\nHost: gateway\r\nContent-Length: 64\r\n\r\n")
-        await _until(lambda: old._serving == 1)
+        await until(lambda: old._serving == 1)
         await running.gateway.reload(config.parse(at(first, alias="renamed"), {}))
         await running.get("/healthz")
         during = _closed(old)
         await wire.send(b'{"model": "gpt-4", "messages": [{"role":"user","content":"hi"}]}')
         reply = await wire.reply()
-        await _until(lambda: not running.gateway._retiring)
+        await until(lambda: not running.gateway._retiring)
 
         assert (during, reply.status, reply.json["route"], _closed(old)) == (False, 200, "auto", True)
 
@@ -338,8 +337,7 @@ class TestSeveral:
         self, process: Spawn, first: MockUpstream, file: Path
     ) -> None:
         """They begin with what they were given and reload as soon as they can."""
-        running = await process(at(first), port=_free_port(), workers=2)
-        await running.line("listening")
+        running = await process(at(first), workers=2)
         pids = await reload(running, file, at(first, alias="renamed"), 2)
         running.terminate()
 
@@ -350,7 +348,7 @@ class TestSeveral:
         running = await serves(at(first), 2)
         for pid in await reload(running, file, at(first, alias="renamed"), 2):
             os.kill(pid, signal.SIGKILL)
-        await _answering(running)
+        await running.answering()
         listed = await running.client.get("/v1/models")
         running.terminate()
         await running.ended()
@@ -364,28 +362,11 @@ def serves(process: Spawn) -> Serves:
 
     async def start(text: str, workers: int) -> Process:
         """Start them."""
-        running = await process(text, port=_free_port() if workers > 1 else 0, workers=workers)
-        await _answering(running)
+        running = await process(text, workers=workers)
+        await running.answering()
         return running
 
     return start
-
-
-async def _answering(running: Process) -> None:
-    """Return when somebody answers: several processes do not say when they do."""
-    async with asyncio.timeout(BOUND_S):
-        while True:
-            with contextlib.suppress(OSError, aiohttp.ClientError):
-                await running.client.get("/healthz")
-                return
-            await asyncio.sleep(0.05)
-
-
-async def _until(true: Callable[[], bool]) -> None:
-    """Return when something is so."""
-    async with asyncio.timeout(BOUND_S):
-        while not true():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.001)
 
 
 def _closed(generation: Generation) -> bool:
@@ -394,9 +375,3 @@ def _closed(generation: Generation) -> bool:
     closed = {endpoint.session.closed for model in models for endpoint in model.pool.endpoints}
     assert len(closed) == 1
     return closed.pop()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

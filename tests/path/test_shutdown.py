@@ -4,16 +4,13 @@ These run the real process; what it waits for is held and let go by the tests, n
 """
 
 import asyncio
-import contextlib
 import signal
-import socket
 
-import aiohttp
 import pytest
 
 from loadtest.mock_upstream import MockUpstream
 from tests.conftest import BOUND_S, Reply, Start, Upstream, chat, two_rungs
-from tests.path.conftest import END, EVENT, FINISH, STREAM, Process, Script, Scripted, Spawn, chunk
+from tests.path.conftest import END, EVENT, FINISH, STREAM, Script, Scripted, Spawn, chunk
 
 Held = tuple[Script, asyncio.Event]
 
@@ -133,24 +130,11 @@ async def test_every_receipt_is_written_before_the_end(
     assert len(running.receipts) == 24
 
 
-async def answering(running: Process) -> None:
-    """Return when somebody answers: several processes do not say when they listen."""
-    async with asyncio.timeout(BOUND_S):
-        while True:
-            with contextlib.suppress(OSError, aiohttp.ClientError):
-                await running.client.get("/healthz")
-                return
-            await asyncio.sleep(0.05)
-
-
 async def test_several_processes_share_a_port_and_stop_together(process: Spawn, upstream: Upstream) -> None:
     """`--workers 2`: requests are answered, receipts are whole lines on one output, SIGTERM ends both with 0."""
     mock = await upstream()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = await process(config(mock), port=port, workers=2)
-    await answering(running)
+    running = await process(config(mock), workers=2)
+    await running.answering()
     replies = [await running.client.ask(chat(f"prompt {number}")) for number in range(8)]
     running.terminate()
     status = await running.ended()
@@ -163,11 +147,7 @@ async def test_several_processes_share_a_port_and_stop_together(process: Spawn, 
 async def test_processes_that_still_start_stop_at_once(process: Spawn, upstream: Upstream) -> None:
     """A SIGTERM while the workers load is not lost: nothing waits to be killed."""
     mock = await upstream()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = await process(config(mock), port=port, workers=2)
-    await running.line("listening")
+    running = await process(config(mock), workers=2)
     running.terminate()
 
     assert await running.ended() == 0

@@ -93,7 +93,7 @@ def test_a_worse_one_is_not_written(old: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def refused(result: Result, *words: str) -> None:
+def assert_refused(result: Result, *words: str) -> None:
     """The command ended with 2 and said this."""
     assert 2 == result.exit_code
     assert [word for word in words if word not in result.stderr] == []
@@ -103,8 +103,10 @@ def refused(result: Result, *words: str) -> None:
 
 def test_too_few(old: Path, tmp_path: Path) -> None:
     """Too few outcomes of one kind: exit 2, counted."""
-    refused(run(old, tmp_path / "out", GOOD * 30), "premium was needed in 30 of 30 rows", "at least 20 of either")
-    refused(run(old, tmp_path / "out", b""), "premium was needed in 0 of 0 rows")
+    too_few = run(old, tmp_path / "out", GOOD * 30)
+
+    assert_refused(too_few, "premium was needed in 30 of 30 rows", "at least 20 of either")
+    assert_refused(run(old, tmp_path / "out", b""), "premium was needed in 0 of 0 rows")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_a_bad_line_is_named(old: Path, tmp_path: Path, line: bytes, what: str) 
     """A line that cannot be read is named by its number, blank ones counted, with what is expected."""
     result = run(old, tmp_path / "out", GOOD + b"\n" + line + b"\n" + GOOD)
 
-    refused(result, "line 3: ", what, "hint: every line is an object")
+    assert_refused(result, "line 3: ", what, "hint: every line is an object")
     assert not (tmp_path / "out").exists()
 
 
@@ -185,7 +187,7 @@ def test_the_ledger_has_no_outcomes_yet(old: Path, tmp_path: Path) -> None:
     """Asking for it says so: exit 2."""
     arguments = ["--from", "ledger", "--bundle", str(old), "--out", str(tmp_path / "out")]
 
-    refused(CliRunner().invoke(train.command, arguments), "the ledger keeps no outcomes yet", "hint: ")
+    assert_refused(CliRunner().invoke(train.command, arguments), "the ledger keeps no outcomes yet", "hint: ")
 
 
 @pytest.mark.parametrize("what", ["shipped", "old", "full", "a file"])
@@ -197,7 +199,7 @@ def test_what_is_there_is_not_overwritten(old: Path, tmp_path: Path, what: str) 
     out = {"shipped": bundle.DEFAULT_DIRECTORY, "old": old, "full": full, "a file": full / "letter"}
     before = {file.name: file.read_bytes() for file in old.iterdir()}
 
-    refused(run(old, out[what], b"not read"), f"{out[what]} is there already", "--out")
+    assert_refused(run(old, out[what], b"not read"), f"{out[what]} is there already", "--out")
     assert {file.name: file.read_bytes() for file in old.iterdir()} == before
 
 
@@ -212,16 +214,16 @@ def test_a_file_that_cannot_be_read(old: Path, tmp_path: Path, source: str) -> N
     """It is named: exit 2, with a hint."""
     arguments = ["--from", source, "--bundle", str(old), "--out", str(tmp_path / "out")]
 
-    refused(CliRunner().invoke(train.command, arguments), f"{source} cannot be read", "hint: ")
+    assert_refused(CliRunner().invoke(train.command, arguments), f"{source} cannot be read", "hint: ")
 
 
 def test_a_classifier_that_cannot_serve(tmp_path: Path) -> None:
     """Without one to start from there is nothing to fit: exit 2, with the file at fault."""
-    refused(run(tmp_path / "nothing", tmp_path / "out", RIVERS), "manifest.json: cannot be read")
+    assert_refused(run(tmp_path / "nothing", tmp_path / "out", RIVERS), "manifest.json: cannot be read")
 
 
 def test_a_directory_that_cannot_be_made(old: Path, tmp_path: Path) -> None:
     """A file where its parent should be: exit 2."""
     (tmp_path / "taken").touch()
 
-    refused(run(old, tmp_path / "taken" / "out", RIVERS), "out cannot be written")
+    assert_refused(run(old, tmp_path / "taken" / "out", RIVERS), "out cannot be written")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import Unavailable
 from gateway.upstream.slots import Slots
-from tests.gateway.upstream.test_deadline import jumping
+from tests.jumping import jumping
 
 STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=150)
 LONG_S = 60.0
@@ -212,35 +212,17 @@ async def test_waiting_has_an_end() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("woken", [False, True], ids=["before the turn", "when woken"])
 @jumping
-async def test_cancelled_before_the_turn(others: int) -> None:
-    """The place is free, and the slot goes to the next or to nobody."""
+async def test_cancelled(others: int, *, woken: bool) -> None:
+    """Before its turn or when the slot was its own for a moment: the next has it, or it is free."""
     room = Room()
     await room.ask()
     gone = await room.ask("b")
     for _ in range(others):
         await room.ask("c")
-    gone.cancel()
-    room.give()             # before the one who is cancelled has run
-    await settle()
-
-    assert gone.cancelled()
-    assert (others, 0) == (room.slots.in_flight, room.slots.waiting)
-    assert ["a", "c"][:1 + others] == room.served
-    await room.empty()
-
-
-@pytest.mark.parametrize("others", [0, 1])
-@jumping
-async def test_cancelled_when_woken(others: int) -> None:
-    """The slot was his for a moment; the next has it, or it is free."""
-    room = Room()
-    await room.ask()
-    gone = await room.ask("b")
-    for _ in range(others):
-        await room.ask("c")
-    room.give()
-    gone.cancel()           # before the one who was woken has run
+    for step in (room.give, gone.cancel) if woken else (gone.cancel, room.give):
+        step()              # before the one who is concerned has run
     await settle()
 
     assert gone.cancelled()
