@@ -24,7 +24,11 @@ DIALECT_ROOMS = (
 # Arrows point down only: a room imports rooms of lower levels, and nothing else of ours but what MAY_ALSO says.
 LEVELS = [
     {"errors", "logs", "tasks"},
-    {"sse", "pricing", "faults"},
+    {"sse", "pricing.usage", "faults"},
+    {"pricing.price"},
+    {"pricing"},
+    {"config.strict"},
+    {"config.money"},
     {"wire.request", "receipt", "metrics", "config.settings", "dialects.neutral"},
     {"config.reading", "wire.counting"},
     {"config.environment"},
@@ -58,21 +62,22 @@ LEVELS = [
     {"__main__"},
 ]
 PURE = {
-    "errors", "sse", "pricing", "faults", "receipt", "metrics", "router", "auth", "explain", "translate",
+    "errors", "sse", "faults", "receipt", "metrics", "router", "auth", "explain", "translate",
     "upstream.health", "upstream.refusal", "upstream.hedging", "upstream.report",
-    *(room for rooms in LEVELS for room in rooms if room.startswith(("config", "dialects", "wire"))),
+    *(room for rooms in LEVELS for room in rooms if room.startswith(("config", "dialects", "wire", "pricing"))),
 }
 # Outside our packages, a room of this list may use only what stands beside it (and the standard library).
 THIRD_PARTY = {
     "errors": set(), "sse": set(), "auth": {"msgspec"}, "router": {"msgspec"}, "translate": {"msgspec"},
-    "pricing": {"msgspec"}, "receipt": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
+    "receipt": {"msgspec"}, "faults": {"msgspec"}, "explain": set(),
     "metrics": {"prometheus_client"}, "ledger": set(),
     "classify": {"msgspec"}, "upstream.deadline": set(), "upstream.health": set(), "upstream.slots": set(),
     "upstream.refusal": set(), "upstream.hedging": set(), "upstream.report": set(), "upstream.probing": {"aiohttp"},
     "upstream.model": {"yarl"}, "search": set(), "calling": set(), "through": set(), "keepalive": {"aiohttp"},
     "tasks": set(),
     "upstream.pool": {"aiohttp", "multidict", "yarl"}, "relay": {"aiohttp"}, "serving": {"aiohttp"},
-    **{room: {"msgspec"} for rooms in LEVELS for room in rooms if room.startswith("config")},
+    **{room: {"msgspec"} for rooms in LEVELS for room in rooms if room.startswith("pricing")},
+    **{room: {"msgspec", "platformdirs"} for rooms in LEVELS for room in rooms if room.startswith("config")},
     **{room: {"msgspec", "orjson"} for rooms in LEVELS for room in rooms if room.startswith(("dialects", "wire"))},
 }
 MAY_ALSO = {
@@ -84,7 +89,8 @@ FORBIDDEN_IN_PURE = {
     "asyncio", "time", "random", "logging", "structlog", "datetime", "uuid", "secrets", "threading", "socket",
 }
 READS_DISK = {"config.reading"}                    # load(): once, at start
-READS_DATES = {"upstream.refusal"}                 # Retry-After may be one; what time it is stays an argument
+READS_DATES = {"upstream.refusal", "config.settings"}      # Retry-After may be one, a key has an end; what time it is
+# stays an argument
 ASKS_THE_TIME = {"now", "utcnow", "today"}
 CLASSIFIER_MAY = {"numpy", "onnxruntime", "tokenizers", "orjson", "msgspec"}
 CEILING_FUNCTION, CEILING_MODULE = 60, 400

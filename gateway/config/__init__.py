@@ -5,6 +5,15 @@ start.
 """
 
 from gateway.config.environment import PROVIDERS, from_environment
+from gateway.config.money import (
+    AdminConfig,
+    BudgetConfig,
+    LedgerConfig,
+    LimitsConfig,
+    OwnerConfig,
+    Period,
+    SharedConfig,
+)
 from gateway.config.reading import load, parse
 from gateway.config.settings import (
     ClassifierConfig,
@@ -21,13 +30,14 @@ from gateway.config.settings import (
     RouteConfig,
     RouteDeadlines,
     Rule,
-    Secret,
     ServerConfig,
     UpstreamConfig,
 )
+from gateway.config.strict import Secret
 
 __all__ = [
-    "PROVIDERS", "ClassifierConfig", "Condition", "Config", "Deadlines", "Dialect", "EndpointConfig", "HealthConfig",
-    "HedgeConfig", "KeyConfig", "ModelConfig", "Promise", "RouteConfig", "RouteDeadlines", "Rule", "Secret",
-    "ServerConfig", "UpstreamConfig", "from_environment", "load", "parse",
+    "PROVIDERS", "AdminConfig", "BudgetConfig", "ClassifierConfig", "Condition", "Config", "Deadlines", "Dialect",
+    "EndpointConfig", "HealthConfig", "HedgeConfig", "KeyConfig", "LedgerConfig", "LimitsConfig", "ModelConfig",
+    "OwnerConfig", "Period", "Promise", "RouteConfig", "RouteDeadlines", "Rule", "Secret", "ServerConfig",
+    "SharedConfig", "UpstreamConfig", "from_environment", "load", "parse",
 ]

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.config.reading import completed
-from gateway.config.settings import Config, Dialect, ModelConfig, RouteConfig, Secret, UpstreamConfig
+from gateway.config.money import LedgerConfig
+from gateway.config.reading import completed, placed
+from gateway.config.settings import Config, Dialect, ModelConfig, RouteConfig, UpstreamConfig
+from gateway.config.strict import Secret
 from gateway.faults import ConfigError, Fault
 from gateway.pricing import MODELS
 
@@ -57,4 +59,5 @@ def from_environment(environment: Mapping[str, str]) -> Config:
         },
         models=models,
         routes={"auto": RouteConfig(ladder=[cheap, premium]), **routes},
+        ledger=placed(LedgerConfig(), environment),
     )

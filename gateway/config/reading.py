@@ -7,27 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import platformdirs
 
+from gateway.config.money import AdminConfig, BudgetConfig, LedgerConfig, OwnerConfig, SharedConfig
 from gateway.config.settings import (
     ClassifierConfig,
     Config,
     KeyConfig,
     ModelConfig,
     RouteConfig,
-    Secret,
     ServerConfig,
     UpstreamConfig,
 )
+from gateway.config.strict import Secret
 from gateway.faults import ConfigError, Fault, Section, closest
 from gateway.pricing import MODELS
 
+DATA = "THRIFTGATE_DATA"        # the variable that says where the data belongs
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # YAML reads `{key: ${NAME}}` as a broken mapping: a reference is parsed under these brackets and looked up afterwards.
 _REFERENCE = re.compile(r"⟦([A-Za-z0-9_]+)⟧")
 _TABLES: dict[str, type[msgspec.Struct]] = {
-    "upstreams": UpstreamConfig, "models": ModelConfig, "routes": RouteConfig, "keys": KeyConfig,
+    "upstreams": UpstreamConfig, "models": ModelConfig, "routes": RouteConfig, "keys": KeyConfig, "owners": OwnerConfig,
 }
-_SECTIONS: dict[str, type[msgspec.Struct]] = {"classifier": ClassifierConfig, "server": ServerConfig}
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "budget": BudgetConfig, "ledger": LedgerConfig, "shared": SharedConfig, "admin": AdminConfig,
+    "classifier": ClassifierConfig, "server": ServerConfig,
+}
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
@@ -54,18 +60,16 @@ def parse(text: str, environment: Mapping[str, str]) -> Config:
     tables = {name: _table(tree, name, kind, faults) for name, kind in _TABLES.items()}
     sections = {
         name: Section(name, {} if tree.get(name) is None else tree[name], kind, _decode_secret).read(faults)
-        for name, kind in _SECTIONS.items()
+        for name, kind in _SECTIONS.items() if name != "budget" or tree.get(name) is not None
     }
     names = {name: list(map(str, tree[name])) if isinstance(tree.get(name), dict) else [] for name in _TABLES}
     _check_references(tables, names, faults)
+    _check_budgets(tables, sections, faults)
     if faults:
         raise ConfigError(faults)
-    return Config(
-        upstreams=tables["upstreams"],
-        models={name: completed(name, model) for name, model in tables["models"].items()},
-        routes=tables["routes"], keys=tables["keys"],
-        classifier=sections["classifier"], server=sections["server"],
-    )
+    models = {name: completed(name, model) for name, model in tables.pop("models").items()}
+    sections["ledger"] = placed(sections["ledger"], environment)
+    return Config(**{"models": models, **tables, **sections})
 
 
 def _tree(text: str) -> dict[Any, Any]:
@@ -127,6 +131,7 @@ def _check_references(tables: dict[str, dict[str, Any]], names: dict[str, list[s
             if public in taken:
                 faults.append(Fault(path, f"{public!r} is already the name of {taken[public]}", "choose another name"))
             taken[public] = f"route {name!r}"
+    owners = names["owners"] or [key.owner for key in tables["keys"].values() if key.owner is not None]
     references = [
         *((f"models.{name}.upstream", model.upstream, "upstream", names["upstreams"])
           for name, model in models.items()),
@@ -136,6 +141,8 @@ def _check_references(tables: dict[str, dict[str, Any]], names: dict[str, list[s
           for name, route in routes.items() for i, rule in enumerate(route.rules)),
         *((f"keys.{name}.models[{i}]", allowed, "model or route", taken)
           for name, key in keys.items() for i, allowed in enumerate(key.models or ())),
+        *((f"keys.{name}.owner", key.owner, "owner", owners)
+          for name, key in tables["keys"].items() if key.owner is not None),
     ]
     held: dict[Secret, str] = {}
     for name, key in tables["keys"].items():
@@ -147,6 +154,26 @@ def _check_references(tables: dict[str, dict[str, Any]], names: dict[str, list[s
         if name not in among:
             hint = closest(name, among) or f"defined are: {', '.join(among) or 'none'}"
             faults.append(Fault(path, f"there is no {what} called {name!r}", hint))
+
+
+def _check_budgets(tables: dict[str, dict[str, Any]], sections: dict[str, Any], faults: list[Fault]) -> None:
+    """A budget needs somebody who remembers what was spent."""
+    ledger, shared = sections["ledger"], sections["shared"]
+    if ledger is None or shared is None or ledger.on or shared.url is not None:
+        return
+    budgeted = [f"keys.{name}" for name, key in tables["keys"].items() if key.budget is not None]
+    budgeted += [f"owners.{name}" for name in tables["owners"]]
+    hint = "leave `ledger.url` out, or set `shared.url`"
+    faults.extend(
+        Fault(f"{path}budget", "nobody would remember what was spent: `ledger.url` is none", hint)
+        for path in [*(f"{path}." for path in budgeted), *([""] if sections.get("budget") else [])]
+    )
+
+
+def placed(ledger: LedgerConfig, environment: Mapping[str, str]) -> LedgerConfig:
+    """Fill in where the data belongs."""
+    directory = ledger.directory or environment.get(DATA) or platformdirs.user_data_dir("thriftgate", appauthor=False)
+    return msgspec.structs.replace(ledger, directory=str(Path(directory).expanduser().absolute()))
 
 
 def completed(name: str, model: ModelConfig) -> ModelConfig:

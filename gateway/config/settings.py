@@ -1,50 +1,18 @@
 """What can be set: every section of the configuration as a frozen value, each policy's default with its unit."""
 
-from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import msgspec
-
+from gateway.config.money import AdminConfig, BudgetConfig, LedgerConfig, LimitsConfig, OwnerConfig, SharedConfig
+from gateway.config.strict import Secret, Strict, refuse
 from gateway.pricing import Price
 
 Dialect = Literal["openai", "anthropic", "gemini"]
 
 
-class Secret:
-    """A key. Its text leaves only through `reveal`; printing it shows nothing."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text.strip()          # files of secrets end in a newline
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def reveal(self) -> str:
-        """Return the key itself, for the header it goes into."""
-        return self._text
-
-
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A section: unknown keys refuse to start."""
-
-
-def _refuse(expected: Mapping[str, bool]) -> None:
-    """Raise for all the expectations that are not met, which are those that are true here."""
-    if any(expected.values()):
-        raise ValueError("Expected " + ", and ".join(what for what, wrong in expected.items() if wrong))
-
-
-class Deadlines(_Strict, frozen=True):
+class Deadlines(Strict, frozen=True):
     """How long a call may take, in milliseconds, each phase apart."""
 
     connect_ms: int = 2_000             # DNS, TCP and TLS
@@ -58,7 +26,7 @@ class Deadlines(_Strict, frozen=True):
             raise ValueError(f"Expected milliseconds above 0 for `{'`, `'.join(wrong)}`")
 
 
-class RouteDeadlines(_Strict, frozen=True):
+class RouteDeadlines(Strict, frozen=True):
     """What a route asks of all its models instead; None: each model's own."""
 
     connect_ms: int | None = None
@@ -93,7 +61,7 @@ def _wrong_weight(weight: float) -> dict[str, bool]:
     return {"`weight` above 0 and up to 1000000": not 0 < weight <= 1_000_000}
 
 
-class EndpointConfig(_Strict, frozen=True):
+class EndpointConfig(Strict, frozen=True):
     """Another address or key of an upstream; what it does not say is the upstream's own."""
 
     base_url: str | None = None
@@ -101,10 +69,10 @@ class EndpointConfig(_Strict, frozen=True):
     weight: float = 1.0                 # its share of the calls, beside the others' weights
 
     def __post_init__(self) -> None:
-        _refuse({**_wrong_weight(self.weight), **(_wrong_url(self.base_url) if self.base_url is not None else {})})
+        refuse({**_wrong_weight(self.weight), **(_wrong_url(self.base_url) if self.base_url is not None else {})})
 
 
-class HealthConfig(_Strict, frozen=True):
+class HealthConfig(Strict, frozen=True):
     """When a model at an endpoint is left alone for a while, where another target can answer."""
 
     failures: int = 5                   # in a row
@@ -116,7 +84,7 @@ class HealthConfig(_Strict, frozen=True):
     probe_ms: int = 0                   # how often one that is left alone is asked for its models; 0: never
 
     def __post_init__(self) -> None:
-        _refuse({
+        refuse({
             "`failures` of at least 1": self.failures < 1,
             "`error_rate` above 0 and up to 1": not 0 < self.error_rate <= 1,
             "`calls` of at least 1": self.calls < 1,
@@ -127,7 +95,7 @@ class HealthConfig(_Strict, frozen=True):
         })
 
 
-class UpstreamConfig(_Strict, frozen=True):
+class UpstreamConfig(Strict, frozen=True):
     """A provider: one endpoint or several that offer the same."""
 
     base_url: str
@@ -149,10 +117,10 @@ class UpstreamConfig(_Strict, frozen=True):
             "`queue` of at least 0": self.queue < 0,
             "`retries` from 0 to 10": not 0 <= self.retries <= 10,
         }
-        _refuse(wrong)
+        refuse(wrong)
 
 
-class ModelConfig(_Strict, frozen=True):
+class ModelConfig(Strict, frozen=True):
     """An LLM behind an upstream, under the name that routes and callers use."""
 
     upstream: str
@@ -163,13 +131,18 @@ class ModelConfig(_Strict, frozen=True):
     images: bool = True                 # can read images
     structured: bool = True             # can follow a JSON schema
     continues: bool = False             # goes on where the request ends with a turn of the assistant's
+    max_output: int = 0                 # tokens of an answer, at most; default: the built-in table's, else 32,000
     deadlines: Deadlines = Deadlines()
+    limits: LimitsConfig = LimitsConfig()
 
     def __post_init__(self) -> None:
-        _refuse({"`context` of at least 0 tokens": self.context < 0})
+        refuse({
+            "`context` of at least 0 tokens": self.context < 0,
+            "`max_output` of at least 0 tokens": self.max_output < 0,
+        })
 
 
-class Condition(_Strict, frozen=True):
+class Condition(Strict, frozen=True):
     """What a rule looks at; every part that is given must hold."""
 
     tools: bool | None = None
@@ -178,14 +151,14 @@ class Condition(_Strict, frozen=True):
     task: str | None = None
 
 
-class Rule(_Strict, frozen=True):
+class Rule(Strict, frozen=True):
     """When the condition holds, this model is used."""
 
     when: Condition
     use: str
 
 
-class Promise(_Strict, frozen=True):
+class Promise(Strict, frozen=True):
     """The harm that cheap traffic may do at most, and how sure that must be.
 
     Read and checked now; until evidence from a route's own traffic certifies more, the conservative default keeps it.
@@ -195,13 +168,13 @@ class Promise(_Strict, frozen=True):
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        _refuse({
+        refuse({
             "`harm` from 0 to 1": not 0 <= self.harm <= 1,
             "`confidence` above 0 and below 1": not 0 < self.confidence < 1,
         })
 
 
-class HedgeConfig(_Strict, frozen=True):
+class HedgeConfig(Strict, frozen=True):
     """A stream that is late is asked for at the next target as well; the first that says something is used."""
 
     after_ms: int = 0                   # 0: what the model's first output took in 95 of 100 calls, once 20 are known
@@ -209,14 +182,14 @@ class HedgeConfig(_Strict, frozen=True):
     usd_per_hour: float = 1.0           # what the calls that were not used may cost, at most
 
     def __post_init__(self) -> None:
-        _refuse({
+        refuse({
             "`after_ms` of at least 0": self.after_ms < 0,
             "`share` from 0 to 1": not 0 <= self.share <= 1,
             "`usd_per_hour` of at least 0": not self.usd_per_hour >= 0,
         })
 
 
-class RouteConfig(_Strict, frozen=True):
+class RouteConfig(Strict, frozen=True):
     """A public model name with a ladder of models, cheapest first."""
 
     ladder: list[str]
@@ -227,23 +200,36 @@ class RouteConfig(_Strict, frozen=True):
     threshold: float | None = None      # cheap iff p_cheap >= threshold; default: the classifier's own, conservative
     promise: Promise | None = None
     rules: list[Rule] = []
+    limits: LimitsConfig = LimitsConfig()       # of all callers together
 
     def __post_init__(self) -> None:
-        _refuse({
+        refuse({
             "`ladder` to name at least one model, cheapest first": not self.ladder,
             "`ladder` to name each model once": len(set(self.ladder)) < len(self.ladder),
             "`threshold` from 0 (always cheap) to 1.01 (never)": not 0 <= (self.threshold or 0) <= 1.01,
         })
 
 
-class KeyConfig(_Strict, frozen=True):
-    """A caller's key and what it may use. Default: every model and route."""
+class KeyConfig(Strict, frozen=True):
+    """A caller's key and what it may use. Default: every model and route, without an end."""
 
     secret: Secret
-    models: list[str] | None = None
+    owner: str | None = None            # whose it is: a team, a customer
+    models: list[str] | None = None     # models and routes
+    expires: datetime | None = None
+    limits: LimitsConfig = LimitsConfig()
+    budget: BudgetConfig | None = None
+    metadata: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        refuse({"`expires` with a time zone, such as 2027-01-01T00:00:00Z": _is_local(self.expires)})
 
 
-class ClassifierConfig(_Strict, frozen=True):
+def _is_local(moment: datetime | None) -> bool:
+    return moment is not None and moment.tzinfo is None
+
+
+class ClassifierConfig(Strict, frozen=True):
     """The classifier's place on the path."""
 
     deadline_ms: float = 8.0            # after it the session's last verdict or the safe rung is used
@@ -257,7 +243,7 @@ class ClassifierConfig(_Strict, frozen=True):
         return None if self.bundle is None else Path(self.bundle)
 
     def __post_init__(self) -> None:
-        _refuse({
+        refuse({
             "`deadline_ms` above 0 and at most 60000": not 0 < self.deadline_ms <= 60_000,
             "`cache_entries` of at least 0": self.cache_entries < 0,
             "`queue` of at least 1": self.queue < 1,
@@ -265,7 +251,7 @@ class ClassifierConfig(_Strict, frozen=True):
         })
 
 
-class ServerConfig(_Strict, frozen=True):
+class ServerConfig(Strict, frozen=True):
     """The listening side."""
 
     max_body_bytes: int = 20_000_000    # larger requests get 413
@@ -282,7 +268,7 @@ class ServerConfig(_Strict, frozen=True):
     connections: int = 10_000           # of clients, open at once in a process; beyond it 503
 
     def __post_init__(self) -> None:
-        _refuse({
+        refuse({
             "`max_body_bytes` of at least 1": self.max_body_bytes < 1,
             "`drain_s` from 0 to 86400": not 0 <= self.drain_s <= 86_400,
             "`attempts` from 1 to 20": not 1 <= self.attempts <= 20,
@@ -297,12 +283,17 @@ class ServerConfig(_Strict, frozen=True):
         })
 
 
-class Config(_Strict, frozen=True):
+class Config(Strict, frozen=True):
     """The whole configuration."""
 
     upstreams: dict[str, UpstreamConfig]
     models: dict[str, ModelConfig]
     routes: dict[str, RouteConfig] = {}
     keys: dict[str, KeyConfig] = {}
+    owners: dict[str, OwnerConfig] = {}
+    budget: BudgetConfig | None = None          # of all callers together
+    ledger: LedgerConfig = LedgerConfig()
+    shared: SharedConfig = SharedConfig()
+    admin: AdminConfig = AdminConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     server: ServerConfig = ServerConfig()

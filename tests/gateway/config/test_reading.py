@@ -1,16 +1,19 @@
 """The configuration: the documented example to the letter, every fault in one run, secrets that stay secret."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import platformdirs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import config
 from gateway.config import (
+    BudgetConfig,
     ClassifierConfig,
     Condition,
     Config,
@@ -19,6 +22,8 @@ from gateway.config import (
     HealthConfig,
     HedgeConfig,
     KeyConfig,
+    LedgerConfig,
+    LimitsConfig,
     ModelConfig,
     Promise,
     RouteConfig,
@@ -26,6 +31,7 @@ from gateway.config import (
     Rule,
     Secret,
     ServerConfig,
+    SharedConfig,
     UpstreamConfig,
 )
 from gateway.faults import ConfigError, Fault
@@ -93,9 +99,10 @@ def test_the_documented_example() -> None:
                        Rule(when=Condition(task="translation"), use="small")],
             ),
         },
+        ledger=LedgerConfig(directory="/var/lib/thriftgate"),
     )
 
-    assert expected == config.parse(EXAMPLE, KEYS)
+    assert expected == config.parse(EXAMPLE, {**KEYS, "THRIFTGATE_DATA": "/var/lib/thriftgate"})
 
 
 def test_the_defaults() -> None:
@@ -103,8 +110,9 @@ def test_the_defaults() -> None:
     expected = Config(
         upstreams={"u": UpstreamConfig(base_url="http://127.0.0.1:1/v1", dialect="openai", key=None, slots=512)},
         models={name: ModelConfig(upstream="u", name=name, context=128_000) for name in ("small", "large")},
+        ledger=LedgerConfig(directory="/data"),
     )
-    read = config.parse(SMALL, {})
+    read = config.parse(SMALL, {"THRIFTGATE_DATA": "/data"})
 
     assert expected == read
     assert Deadlines(connect_ms=2000, first_output_ms=30_000, idle_ms=30_000, total_ms=600_000) == Deadlines()
@@ -126,6 +134,74 @@ def test_every_section() -> None:
     assert ClassifierConfig(deadline_ms=5.0, queue=3, bundle="of/our/own") == read.classifier
     assert Path("of/our/own") == read.classifier.directory
     assert ServerConfig() == read.server
+
+
+MONEY = """
+keys:
+  app:
+    {secret: a, owner: team, expires: 2027-01-01T00:00:00Z, metadata: {app: chat}, budget: {usd: 5.5, per: day},
+     limits: {requests_per_minute: 60, requests_burst: 5, tokens_per_minute: 9000, concurrency: 3}}
+owners: {team: {budget: {usd: 100, on_budget: cheapest, soft: [0.5, 0.9], webhook: "https://h/${TOKEN}"}}}
+budget: {usd: 1000, per: total}
+ledger: {url: "postgresql://me:${TOKEN}@h/d", directory: here, receipts_days: 7, prompts_days: 2, log: false}
+shared: {url: "redis://h", timeout_ms: 10, lease_ms: 500, then: open}
+admin: {key: "${TOKEN}"}
+"""
+
+
+def test_money() -> None:
+    """Limits, budgets, the ledger and what nodes share are read whole; a secret may be part of an address."""
+    read = config.parse(SMALL + MONEY, {"TOKEN": "hidden"})
+
+    assert KeyConfig(
+        secret=Secret("a"), owner="team", expires=datetime(2027, 1, 1, tzinfo=UTC), metadata={"app": "chat"},
+        budget=BudgetConfig(usd=5.5, per="day"),
+        limits=LimitsConfig(requests_per_minute=60, requests_burst=5, tokens_per_minute=9_000, concurrency=3),
+    ) == read.keys["app"]
+    assert BudgetConfig(
+        usd=100, on_budget="cheapest", soft=[0.5, 0.9], webhook=Secret("https://h/hidden")
+    ) == read.owners["team"].budget
+    assert BudgetConfig(usd=1_000, per="total") == read.budget
+    assert LedgerConfig(
+        url=Secret("postgresql://me:hidden@h/d"), directory=str(Path("here").absolute()), receipts_days=7,
+        prompts_days=2, log=False,
+    ) == read.ledger
+    assert SharedConfig(url=Secret("redis://h"), timeout_ms=10, lease_ms=500, then="open") == read.shared
+    assert Secret("hidden") == read.admin.key
+    assert "hidden" not in repr(read)
+
+
+@pytest.mark.parametrize(("text", "path", "problem"), [
+    ("keys: {a: {secret: s, expires: 2027-01-01T00:00:00}}", "keys.a", "Expected `expires` with a time zone"),
+    ("keys: {a: {secret: s, owner: tem}}\nowners: {team: {budget: {usd: 1}}}", "keys.a.owner", "no owner called 'tem'"),
+    ("keys: {a: {secret: s, budget: {usd: 1}}}\nledger: {url: none}", "keys.a.budget", "nobody would remember"),
+    ("owners: {team: {budget: {usd: 1}}}\nledger: {url: none}", "owners.team.budget", "nobody would remember"),
+    ("budget: {usd: 1}\nledger: {url: none}", "budget", "nobody would remember"),
+    ("budget: {usd: 1, per: week}", "budget.per", "Invalid enum value 'week'"),
+    ("budget: {}", "budget.usd", "is missing"),
+])
+def test_money_that_cannot_add_up_is_refused(text: str, path: str, problem: str) -> None:
+    """At the start, each fault under its path."""
+    [(at, said)] = faults_of(SMALL + text)
+
+    assert (at, problem in said) == (path, True)
+
+
+def test_a_budget_is_remembered_where_nodes_share_it() -> None:
+    """A ledger is not needed for it."""
+    text = f"{SMALL}budget: {{usd: 1}}\nledger: {{url: none}}\nshared: {{url: 'redis://h'}}"
+
+    assert config.parse(text, {}).budget == BudgetConfig(usd=1)
+
+
+@pytest.mark.parametrize(("ledger", "environment", "directory"), [
+    ("", {"THRIFTGATE_DATA": "/data"}, "/data"),
+    ("ledger: {directory: /mine}", {"THRIFTGATE_DATA": "/data"}, "/mine"),
+    ("", {}, platformdirs.user_data_dir("thriftgate", appauthor=False)),
+])
+def test_where_the_data_is(ledger: str, environment: dict[str, str], directory: str) -> None:
+    """Where the file says, else where the environment does, else where a user's data belongs."""
+    assert config.parse(SMALL + ledger, environment).ledger.directory == directory
 
 
 RESILIENT = """
@@ -289,7 +365,7 @@ def test_settings_that_would_stop_the_path_are_refused(text: str, path: str) -> 
 
 HINTS = {
     "upstream: {}": ("upstream", "did you mean 'upstreams'?"),
-    "foo: {}": ("foo", "sections are upstreams, models, routes, keys, classifier, server"),
+    "foo: {}": ("foo", f"sections are {', '.join(Config.__struct_fields__)}"),
     "models: {m: {upstream: u, contxt: 1}}": ("models.m.contxt", "did you mean 'context'?"),
     "models: {m: {upstream: u, deadlines: {idle: 1}}}": ("models.m.deadlines.idle", "did you mean 'idle_ms'?"),
     "models: {m: {upstream: u, price: {inputs: 1, input: 1, output: 1}}}": (

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.pricing.usage import Usage
+
 PRICES_AS_OF = "2026-11-23"
 
 
@@ -23,16 +25,6 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         wrong = [name for name in self.__struct_fields__ if not 0 <= (getattr(self, name) or 0) < 1e6]
         if wrong:
             raise ValueError(f"Expected dollars per million tokens for `{'`, `'.join(wrong)}`, from 0 to 1,000,000")
-
-
-class Usage(NamedTuple):
-    """Tokens of one answer, the same for every dialect: each counts once in `input` or `output`, whatever it was."""
-
-    input: int              # all of the prompt
-    output: int             # all that was generated
-    cached: int = 0         # of `input`: read from the provider's prompt cache
-    cache_write: int = 0    # of `input`: written to it
-    reasoning: int = 0      # of `output`: thinking
 
 
 def cost_micros(price: Price, usage: Usage) -> int:
