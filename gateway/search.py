@@ -14,17 +14,17 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple
 
 from gateway.config import RouteConfig, ServerConfig
 from gateway.dialects.door import Upstream
 from gateway.errors import BadRequest, Blame, GatewayError, Inexpressible, TimedOut, Unavailable, more_telling
 from gateway.explain import BYTES_PER_TOKEN
 from gateway.pricing import Usage, cost_micros
+from gateway.race import Race
 from gateway.receipt import Attempt, Receipt
 from gateway.router import Plan, Reason, Target
-from gateway.tasks import spawn
 from gateway.through import Way
 from gateway.translate import Translator
 from gateway.upstream.deadline import NEVER
@@ -346,41 +346,26 @@ class Search:
     async def _hedged(self, choice: Choice, hedges: Hedges) -> Held | None:
         """Make the call, and where it is late another at the next target; the first that says something is used."""
         hedges.seen()
+
+        def beside() -> Coroutine[Any, Any, Held | None] | None:
+            """Return the other call, where there may be one."""
+            other = self._next(choice)
+            return None if other is None or not hedges.allows(self._clock()) else self._attempt(other, Reason.HEDGED)
+
         late_s = hedges.after_s(choice.deployment.health)
-        running, held = [spawn(self._attempt(choice))], None
+        race = Race[Held](self._attempt(choice), beside, late_s, lambda held: held.answer.status < 400)
+        used = None
         try:
-            await asyncio.wait(running, timeout=late_s)
-            if not running[0].done() and (other := self._next(choice)) is not None and hedges.allows(self._clock()):
-                running.append(spawn(self._attempt(other, Reason.HEDGED)))
-            held = await self._quickest(running)
+            if (used := await race.run()) is not None:
+                used.answer.adopt()
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running)
-            ended = [task for task in running if not task.cancelled() and task.exception() is None]
-            self._book_unused(hedges, held, [task.result() for task in ended])      # even where the client left
-        return held
+            self._book_unused(hedges, used, race.answered)      # even where the client left
+        return used
 
-    async def _quickest(self, running: list[asyncio.Task[Held | None]]) -> Held | None:
-        pending, fault, refused = set(running), None, None
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in (task for task in running if task in done):
-                if (error := task.exception()) is not None:
-                    fault = error
-                elif (held := task.result()) is not None and held.answer.status < 400:
-                    held.answer.adopt()
-                    return held
-                else:
-                    refused = refused or held
-        if fault is not None and refused is None:
-            raise fault
-        return refused
-
-    def _book_unused(self, hedges: Hedges, used: Held | None, answered: list[Held | None]) -> None:
+    def _book_unused(self, hedges: Hedges, used: Held | None, answered: list[Held]) -> None:
         """Give back what is not used, and book what it will cost: its prompt, as far as is known."""
         for held in answered:
-            if held is not None and held is not used:
+            if held is not used:
                 held.lease.leave()
         for attempt in self._receipt.attempts:
             if used is not None and attempt is not used.attempt and not attempt.error and (attempt.status or 0) < 400:

@@ -164,7 +164,8 @@ def _started(
         output, errors = Path(folder, "stdout"), Path(folder, "stderr")
         begun = time.monotonic()
         with pinned(on), output.open("wb") as out, errors.open("wb") as err:
-            process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **(env or {})})
+            own = {**os.environ, "THRIFTGATE_DATA": folder, **(env or {})}
+            process = subprocess.Popen(command, stdout=out, stderr=err, env=own)
         try:
             wait_until(lambda: process.poll() is not None or answers(_port(output), ready_path), _READY_S)
             if process.poll() is not None:

@@ -11,7 +11,7 @@ import functools
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,14 @@ routes:
 {server}
 {more}
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test touches the user's own data: a process that is told nothing else keeps its own here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THRIFTGATE_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -331,7 +339,7 @@ def shipped() -> Predictor:
 
 
 @pytest.fixture
-async def gateway(_nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+async def gateway(_nothing_left: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Start]:
     """`await gateway(text)`: a whole gateway of that configuration; at the end all of them must be at rest.
 
     `load=True` reads the classifier's files anew instead of sharing the classifier that is loaded.
@@ -340,11 +348,12 @@ async def gateway(_nothing_left: None, monkeypatch: pytest.MonkeyPatch) -> Async
     started: list[tuple[Running, web.AppRunner]] = []
 
     async def start(text: str, *, load: bool = False) -> Running:
-        """Start one."""
+        """Start one. Its receipts are kept in the test's list alone, unless the text has a ledger."""
         loaded = None if load else shipped()
         monkeypatch.setattr(Predictor, "load", real if load else lambda _: loaded)
         receipts = Receipts()
-        built = await app.create(config.parse(text, {}), receipts.write)
+        kept = text if "ledger:" in text else f"{text}\nledger: {{url: none}}\n"
+        built = await app.create(config.parse(kept, {"THRIFTGATE_DATA": str(tmp_path)}), receipts.write)
         built.application.middlewares.append(receipts.count)
         runner = serving.Runner(built.application, built.config.server, logger=SERVER_LOG)
         await runner.setup()

@@ -206,11 +206,11 @@ class _Process(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def _process(module: str, *arguments: str, **environment: str) -> AsyncIterator[_Process]:
-    """Run a module as a process for as long as the block lasts."""
-    with tempfile.TemporaryFile() as output:
+    """Run a module as a process for as long as the block lasts; its data goes with it."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory(prefix="thriftgate-") as data:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-            env={**os.environ, **environment}, start_new_session=True,     # Ctrl-C is ours to handle
+            env={**os.environ, "THRIFTGATE_DATA": data, **environment}, start_new_session=True,     # Ctrl-C is ours
         )
         try:
             yield _Process(process, output)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import struct
@@ -202,7 +203,9 @@ async def process(_nothing_left: None, tmp_path: Path) -> AsyncIterator[Spawn]:
             command = [sys.executable, "-m", "gateway", "serve", "-c", str(path)]
             command += ["--port", "0", "--workers", str(workers)]
             pipe = asyncio.subprocess.PIPE
-            running = Process(await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe))
+            env = {**os.environ, "THRIFTGATE_DATA": str(tmp_path)}
+            started_as = asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe)
+            running = Process(await started_as)
             started.push_async_callback(running.kill)
             running.client = Client(f"http://127.0.0.1:{(await running.line('listening'))['port']}")
             started.push_async_callback(running.client.close)
