@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= $(wildcard ../shared/data)
 
-.PHONY: run test check bench load proof chaos train evaluate lock clean
+.PHONY: run test check bench load proof chaos chaos-ledger train evaluate lock clean
 
 run: .venv/run            ## a live demo: mock provider, gateway, twelve prompts, a table of what it saved
 	$(BIN)/thriftgate demo
@@ -28,6 +28,9 @@ proof: .venv/test         ## 1,000 real prompts through a running gateway, every
 chaos: .venv/test         ## a minute of faults and kills, every request accounted for; then 2,000 streams at once
 	$(BIN)/python -m loadtest.storm
 	$(BIN)/python -m loadtest.crowd
+
+chaos-ledger: .venv/test  ## the store away, the disk full, ten kills: no receipt lost, none doubled
+	$(BIN)/python -m loadtest.ledger_storm
 
 train: .venv/train        ## rebuild the classifier from our own set and DATA into onnx_models/
 	$(BIN)/python -m classifier.training.train $(if $(DATA),--data $(DATA)) --out onnx_models

@@ -23,13 +23,15 @@ from classifier import bundle
 from classifier.bundle import BundleError
 from classifier.predict import Predictor
 from gateway import logs, serving
-from gateway.auth import Keyring
+from gateway.accounting import Accounting
+from gateway.admin import Admin
+from gateway.allowance import Allowing
+from gateway.books import Books
 from gateway.calling import Calling
 from gateway.classify import Classify
 from gateway.config import ClassifierConfig, Config
 from gateway.endpoints import Endpoints
 from gateway.handler import Collaborators, Handler, clock
-from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.router import Router
 from gateway.tasks import spawn
@@ -49,28 +51,33 @@ class CannotListen(Exception):
 
 
 class Generation:
-    """What one configuration brings with it, for as long as requests of it run. Receipts and metrics outlive it."""
+    """What one configuration brings with it, for as long as requests of it run. The books outlive it."""
 
     def __init__(
-        self, config: Config, predictor: Predictor | None, ledger: Ledger, metrics: Metrics,
+        self, config: Config, predictor: Predictor | None, books: Books, *, open_: bool,
         before: "Generation | None" = None,
     ) -> None:
         self.config = config
         self.predictor = predictor
         self.faults: dict[str, str] = {}
         models = upstream.build(config.models, config.upstreams)
+        accounting = Accounting(models, config.routes, books.ratios, books.counterfactual)
         self.with_ = Collaborators(
-            keyring=Keyring(config.keys),
+            keyring=books.keys.keyring(config.keys, open_=open_),
             classify=_classify(config.classifier, predictor, before),
             router=Router(config.routes, models, NEVER_CHEAP if predictor is None else predictor.default_threshold),
             models=models,
-            calling=Calling(models, config.routes, config.server, clock),
-            ledger=ledger,
+            allowing=Allowing(config, models, books.admission, books.treasury, books.ratios),
+            calling=Calling(models, config.routes, config.server, accounting, clock),
+            accounting=accounting,
+            ledger=books.ledger,
             server=config.server,
         )
         self._probing = Probing(models.values(), clock)
         self.handler = Handler(self.with_)
-        self.routes = Endpoints(config, self.with_, self.handler, metrics, self.faults).routes()
+        endpoints = Endpoints(config, self.with_, self.handler, books.metrics, self.faults)
+        admin = Admin(config, books.bookkeeper, books.keys, endpoints.not_there)
+        self.routes = [*admin.routes(), *endpoints.routes()]
         self._serving = 0
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -106,9 +113,10 @@ class Gateway:
     Each request is served whole by the generation that is current when it arrives. The routes are the same in all.
     """
 
-    def __init__(self, first: Generation, metrics: Metrics) -> None:
+    def __init__(self, first: Generation, books: Books, *, open_: bool) -> None:
         self.current = first
-        self._metrics = metrics
+        self._books = books
+        self._open = open_
         self._generations = [first]                     # and those that still serve, or are being closed
         self._retiring: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
@@ -149,7 +157,8 @@ class Gateway:
         async with self._one_at_a_time:
             old = self.current
             predictor = await asyncio.to_thread(_load, config.classifier.directory, old.predictor)
-            self.current = Generation(config, predictor, old.with_.ledger, self._metrics, old)
+            self.current = Generation(config, predictor, self._books, open_=self._open, before=old)
+            self._books.ratios.keep(config.models)
             self._generations.append(self.current)
             retiring = spawn(self._retire(old))
             self._retiring.add(retiring)
@@ -174,7 +183,7 @@ class Gateway:
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
-        await self.with_.ledger.close()
+        await self._books.close()
         for generation in tuple(self._generations):
             await self._end(generation)
 
@@ -206,8 +215,13 @@ def write_receipt(fields: dict[str, Any]) -> None:
     log.info("receipt", **fields)
 
 
-async def create(config: Config, write: Callable[[dict[str, Any]], None] = write_receipt) -> Gateway:
-    """Build a gateway. A classifier that cannot be loaded makes it not ready, not dead: the safe rung answers."""
+async def create(
+    config: Config, write: Callable[[dict[str, Any]], None] = write_receipt, *, open_: bool = True
+) -> Gateway:
+    """Build a gateway. A classifier that cannot be loaded makes it not ready, not dead: the safe rung answers.
+
+    `open_`: without any keys it is open to everybody, who can only be on this machine.
+    """
     sys.setswitchinterval(SWITCH_S)
     predictor, fault = None, None
     try:
@@ -215,8 +229,9 @@ async def create(config: Config, write: Callable[[dict[str, Any]], None] = write
     except BundleError as error:
         fault = str(error)
         log.warning("classifier not loaded: every route answers from its top rung", fault=fault)
-    metrics = Metrics()
-    gateway = Gateway(Generation(config, predictor, Ledger(write, metrics), metrics), metrics)
+    books = Books(config, Metrics(), write)
+    await books.start()
+    gateway = Gateway(Generation(config, predictor, books, open_=open_), books, open_=open_)
     if fault is not None:
         gateway.faults["classifier"] = fault
     return gateway
@@ -240,15 +255,15 @@ def _classify(config: ClassifierConfig, predictor: Predictor | None, before: Gen
     return classify
 
 
-async def serve(config: Config, host: str, port: int, read: Callable[[], Config | None]) -> None:
+async def serve(config: Config, host: str, port: int, read: Callable[[], Config | None], *, open_: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a SIGHUP puts in force what `read` gives.
 
-    Raises CannotListen.
+    Raises CannotListen. `open_` as for `create`.
     """
     stop, again = asyncio.Event(), asyncio.Event()
     for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, again)):
         asyncio.get_running_loop().add_signal_handler(number, event.set)
-    gateway = await create(config)
+    gateway = await create(config, open_=open_)
     runner = serving.Runner(gateway.application, config.server)
     reloading = spawn(reload_on(again, read, gateway, runner))
     try:

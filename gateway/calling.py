@@ -4,10 +4,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from gateway.accounting import Accounting
 from gateway.config import RouteConfig, ServerConfig
 from gateway.receipt import Outcome, Receipt
 from gateway.router import Plan
-from gateway.search import Ground, Held, Search
+from gateway.search import Ground, Held, MayCall, Search, any_model
 from gateway.upstream.hedging import Hedges
 from gateway.upstream.model import Model
 from gateway.wire import ChatRequest
@@ -18,18 +19,20 @@ class Calling:
 
     def __init__(
         self, models: Mapping[str, Model], routes: Mapping[str, RouteConfig], server: ServerConfig,
-        clock: Callable[[], float] = time.monotonic,
+        accounting: Accounting, clock: Callable[[], float] = time.monotonic,
     ) -> None:
         hedges = {name: Hedges(route.hedge) for name, route in routes.items() if route.hedge is not None}
-        self._ground = Ground(models, routes, server, hedges, clock)
+        self._ground = Ground(models, routes, server, hedges, accounting, clock)
 
     def __repr__(self) -> str:
         return f"<Calling {len(self._ground.models)} models>"
 
     @asynccontextmanager
-    async def first_answer(self, plan: Plan, request: ChatRequest, receipt: Receipt) -> AsyncIterator[Held]:
+    async def first_answer(
+        self, plan: Plan, request: ChatRequest, receipt: Receipt, may_call: MayCall = any_model
+    ) -> AsyncIterator[Held]:
         """Yield the first answer that the plan gives. Raises the most telling refusal where none does."""
-        search = Search(self._ground, plan, request, receipt)
+        search = Search(self._ground, plan, request, receipt, may_call)
         held = search.serving = await search.run()
         try:
             yield held      # an error while relaying must never start another attempt

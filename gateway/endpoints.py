@@ -1,5 +1,6 @@
 """Everything but the request path: models, dry run, health, metrics, and what is not there."""
 
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -76,7 +77,7 @@ class Endpoints:
         receipt = Receipt(uuid.uuid4().hex, clock())
         receipt.surface = _surface_of(http)
         try:
-            caller = self._with.keyring.authenticate(http.headers)
+            caller = self._with.keyring.authenticate(http.headers, time.time())
         except GatewayError as error:
             return error_response(error, receipt)
         names = [name for name in self._with.router.names() if caller.models is None or name in caller.models]

@@ -101,6 +101,24 @@ class NotFound(GatewayError):
     blames = Blame.CALLER
 
 
+class Conflict(GatewayError):
+    """What is asked of the keys does not go together with how they stand."""
+
+    status = 409
+    kind = "invalid_request_error"
+    code = "conflict"
+    blames = Blame.CALLER
+
+
+class RateLimited(GatewayError):
+    """A limit of the key, the route or the model is used up; the message names it and says when to come again."""
+
+    status = 429
+    kind = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    blames = Blame.CALLER
+
+
 class TooLarge(GatewayError):
     """The body is over the limit; it was not read to its end."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.config import ModelConfig
-from gateway.pricing import Usage, cost_micros
+from gateway.pricing import Usage, tariff
 from gateway.router import Plan, Verdict
 from gateway.wire import ChatRequest
 
@@ -40,4 +40,4 @@ def explain(
 
 
 def _dollars(model: ModelConfig, usage: Usage) -> float | None:
-    return None if model.price is None else cost_micros(model.price, usage) / 1e6
+    return None if model.price is None else tariff(model.price).cost(usage).total / 1e9

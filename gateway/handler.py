@@ -1,6 +1,6 @@
 """The request path. Read this first; it reads as the sentence
 
-    accept → authenticate → decode → queue → classify → route → call → relay → receipt
+    accept → authenticate → decode → queue → classify → route → allow → call → relay → settle → receipt
 
 Values flow forward and nothing reaches back; the receipt is the one thing written to. Whatever happens, exactly one
 receipt is recorded. A request may go to another target until its first word is relayed; what breaks off after that
@@ -8,16 +8,17 @@ goes on elsewhere only where its route says so.
 """
 
 import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from gateway import logs, relay, serving
+from gateway.accounting import Accounting
+from gateway.allowance import Allowance, Allowing
 from gateway.auth import Caller, Keyring
 from gateway.calling import Calling
 from gateway.classify import Classify
@@ -27,9 +28,8 @@ from gateway.errors import BadRequest, GatewayError, Unavailable
 from gateway.explain import BYTES_PER_TOKEN
 from gateway.keepalive import KeepAlive
 from gateway.ledger import Ledger
-from gateway.pricing import cost_micros
 from gateway.receipt import Outcome, Receipt
-from gateway.router import Plan, Router, Verdict
+from gateway.router import Router, Verdict
 from gateway.translate import passes
 from gateway.upstream.deadline import NEVER
 from gateway.upstream.model import PLAIN, Model
@@ -48,7 +48,9 @@ class Collaborators(NamedTuple):
     classify: Classify
     router: Router
     models: dict[str, Model]
+    allowing: Allowing
     calling: Calling
+    accounting: Accounting
     ledger: Ledger
     server: ServerConfig
 
@@ -74,8 +76,8 @@ class Handler:
 
     async def __call__(self, http: web.Request, surface: str, kind: str = "chat") -> web.StreamResponse:
         """Serve one completion. Whatever happens, exactly one receipt is recorded."""
-        receipt = Receipt(uuid.uuid4().hex, clock())
-        receipt.surface = surface
+        receipt = new_receipt()
+        receipt.surface, receipt.kind = surface, kind
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker; aiohttp runs handlers in tasks
         self.running.add(task)
@@ -106,6 +108,7 @@ class Handler:
 
     async def _complete(self, http: web.Request, receipt: Receipt, kind: str) -> web.StreamResponse:
         caller, request = await self.admit(http, receipt, kind)
+        self._with.allowing.peek(caller, self._with.router.resolve(request.model))
         queued = clock()
         left_s = NEVER if request.deadline_ms is None else receipt.started + request.deadline_ms / 1000 - queued
         try:
@@ -115,23 +118,33 @@ class Handler:
         try:
             verdict = await self.judge(caller, request, receipt)
             plan = self._with.router.plan(request, verdict)
+            receipt.propensity = None if plan.route is None else 1.0         # chance has no say yet
             answering = self._with.models[plan.targets[0].model]
             if kind == "count_tokens" and not passes(request, answering.pool.dialect):
                 return estimate(request, receipt)
-            return await self._answer(http, plan, request, receipt)
+            allowance = await self._with.allowing.allow(caller, plan, request, receipt)
+            try:
+                return await self._answer(http, allowance, request, receipt)
+            finally:
+                allowance.end(receipt)
         finally:
             self._slots.give()
 
     async def _answer(
-        self, http: web.Request, plan: Plan, request: ChatRequest, receipt: Receipt
+        self, http: web.Request, allowance: Allowance, request: ChatRequest, receipt: Receipt
     ) -> web.StreamResponse:
         """Relay the first answer that the plan gives."""
         silence_s = self._with.server.keepalive_ms / 1000 if request.stream else 0
-        with KeepAlive(http, receipt, silence_s, partial(response_headers, receipt)) as alive:
+        plan, may_call = allowance.plan, allowance.may_call
+
+        def told() -> dict[str, str]:
+            return {**response_headers(receipt), **allowance.headers()}
+
+        with KeepAlive(http, receipt, silence_s, told) as alive:
             try:
-                async with self._with.calling.first_answer(plan, request, receipt) as held:
+                async with self._with.calling.first_answer(plan, request, receipt, may_call) as held:
                     receipt.first_byte = clock()
-                    answer, way, headers = held.answer, held.way, response_headers(receipt)
+                    answer, way, headers = held.answer, held.way, told()
                     try:
                         if request.stream and answer.status < 400:
                             return await relay.relay_stream(http, answer, way, headers, receipt, alive)
@@ -139,7 +152,8 @@ class Handler:
                             raise relay.passed_on(answer, way)
                         return await relay.relay_whole(http, answer, way, headers, receipt)
                     finally:
-                        self._price(receipt)
+                        if answer.status < 400:
+                            self._with.accounting.book(receipt, request, clock())
             except (GatewayError, asyncio.CancelledError) as error:
                 if (response := await alive.begun()) is None or receipt.outcome is not None:
                     raise                                    # an honest status is possible, or all has been said
@@ -147,14 +161,14 @@ class Handler:
 
     async def admit(self, http: web.Request, receipt: Receipt, kind: str = "chat") -> tuple[Caller, ChatRequest]:
         """Return who asks for what, or raise the error that says why not."""
-        caller = self._with.keyring.authenticate(http.headers)
-        receipt.caller = caller.name
+        caller = self._with.keyring.authenticate(http.headers, time.time())
+        receipt.caller, receipt.owner = caller.name, caller.owner
         receipt.authenticated = clock()
         server = self._with.server
         body = await serving.read_body(http, server.max_body_bytes, server.body_ms / 1000)
         receipt.received = clock()
         request = decode(body, http, receipt.surface or "openai", kind)
-        receipt.stream, receipt.decoded = request.stream, clock()
+        receipt.stream, receipt.decoded, receipt.conversation = request.stream, clock(), request.session
         if self._with.server.log_prompts:
             receipt.prompt = request.last_user_text()
         caller.check_may_use(request.model)
@@ -174,17 +188,6 @@ class Handler:
         receipt.source, receipt.classified = verdict.source, clock()
         return verdict
 
-    def _price(self, receipt: Receipt) -> None:
-        """Book what the answer cost, and what the top of the ladder would have charged for the same tokens."""
-        if receipt.usage is None or receipt.model is None:
-            return
-        price = self._with.models[receipt.model].price
-        if price is not None and not receipt.unpriced:
-            receipt.cost_micros = cost_micros(price, receipt.usage) + receipt.unused_micros
-        if receipt.route is not None:
-            top = self._with.models[self._with.router.routes[receipt.route].ladder[-1]].price
-            receipt.premium_micros = None if top is None else cost_micros(top, receipt.usage)
-
 
 def decode(body: bytes, http: web.Request, surface: str, kind: str) -> ChatRequest:
     """Return the request that came in a dialect. Raises BadRequest with the field at fault."""
@@ -198,6 +201,12 @@ def decode(body: bytes, http: web.Request, surface: str, kind: str) -> ChatReque
             raise BadRequest("A stream comes as server-sent events: add `?alt=sse` to the address.", param="alt")
         return gemini.decode(body, http.headers, http.match_info["model"], stream=stream)
     return chat.decode(body, http.headers) if kind == "chat" else plain.decode(body, http.headers, kind)
+
+
+def new_receipt() -> Receipt:
+    """Return the receipt of a request that is here. Its id begins with the time: stores keep such ids in order."""
+    at_ms = time.time_ns() // 1_000_000
+    return Receipt(f"{at_ms:012x}{secrets.token_hex(10)}", clock(), at_ms)
 
 
 def estimate(request: ChatRequest, receipt: Receipt) -> web.Response:

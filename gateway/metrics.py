@@ -47,6 +47,14 @@ class Metrics:
             "thriftgate_receipts_dropped", "Receipts lost because they could not be written, or not in time.",
             registry=self.registry,
         )
+        self.limited = Counter(
+            "thriftgate_limited", "Requests refused by a limit of a key, route or model.", ["of", "limit"],
+            registry=self.registry,
+        )
+        self.alone = Counter(
+            "thriftgate_limits_alone", "Requests decided without Redis: by this node's share, let through, refused.",
+            ["by"], registry=self.registry,
+        )
         self.in_flight = Gauge(
             "thriftgate_upstream_in_flight", "Calls in flight.", ["upstream"], registry=self.registry
         )
@@ -60,6 +68,37 @@ class Metrics:
         self.calls = Counter(
             "thriftgate_upstream_calls", "Calls by model and result: answered, a status, failed, abandoned.",
             ["model", "result"], registry=self.registry,
+        )
+        self._keep()
+
+    def _keep(self) -> None:
+        """Set up those of the ledger."""
+        self.lines_dropped = Counter(
+            "thriftgate_receipt_lines_dropped", "Receipts missing in the log, though not in the ledger.",
+            registry=self.registry,
+        )
+        self.receipts_held = Gauge(
+            "thriftgate_receipts_held", "Receipts that are in memory only.", registry=self.registry
+        )
+        self.spool_writable = Gauge(
+            "thriftgate_spool_writable", "1: receipts reach the disk; 0: it refuses them.", registry=self.registry
+        )
+        self.spool_bytes = Gauge(
+            "thriftgate_spool_bytes", "Receipts on disk that wait to be stored.", registry=self.registry
+        )
+        self.spool_segments = Gauge(
+            "thriftgate_spool_segments", "Files of such receipts.", registry=self.registry
+        )
+        self.stored = Counter("thriftgate_receipts_stored", "Receipts stored.", registry=self.registry)
+        self.refused = Counter(
+            "thriftgate_receipts_refused", "Receipts set aside on disk because the store refuses them alone.",
+            registry=self.registry,
+        )
+        self.store_up = Gauge(
+            "thriftgate_store_up", "1: the store took the last receipts; 0: it is away.", registry=self.registry
+        )
+        self.store_errors = Counter(
+            "thriftgate_store_errors", "Failures of the store, by what was raised.", ["error"], registry=self.registry
         )
 
     def count(self, receipt: dict[str, Any]) -> None:
@@ -80,8 +119,8 @@ class Metrics:
         if receipt["input_tokens"] is not None:
             self.tokens.labels(model, "input").inc(receipt["input_tokens"])
             self.tokens.labels(model, "output").inc(receipt["output_tokens"])
-        if receipt["cost_usd_micros"] is not None:
-            self.cost.labels(model).inc(receipt["cost_usd_micros"] / 1e6)
+        if receipt["cost_usd_nanos"] is not None:
+            self.cost.labels(model).inc(receipt["cost_usd_nanos"] / 1e9)
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

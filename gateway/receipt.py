@@ -5,12 +5,23 @@ handler adds the prompt only when the operator asked for it.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.errors import Blame, GatewayError
 from gateway.pricing import Usage
+
+# A receipt's names for what was used. The second are told where there is any.
+_TOKENS = {
+    "input_tokens": "input", "cached_tokens": "cached", "cache_write_tokens": "cache_write", "output_tokens": "output",
+    "reasoning_tokens": "reasoning",
+}
+_SELDOM = {
+    "cache_write_1h_tokens": "cache_write_1h", "image_input_tokens": "image_input",
+    "audio_input_tokens": "audio_input", "image_output_tokens": "image_output", "audio_output_tokens": "audio_output",
+    "searches": "searches", "tier": "tier", "estimated": "estimated",
+}
 
 
 class Outcome(StrEnum):
@@ -33,30 +44,44 @@ class Attempt(msgspec.Struct):
     error: str | None = None
 
 
+class Premium(NamedTuple):
+    """What the top of the ladder would have cost, in nano-dollars, and the interval around it."""
+
+    nanos: int
+    low: int
+    high: int
+
+
 class Receipt:
     """The record. Attributes are None until their stage has happened; times are monotonic seconds."""
 
     __slots__ = (
-        "attempts", "authenticated", "caller", "classified", "continued", "cost_micros", "decoded", "ended", "error",
-        "finish", "first_byte", "lost", "model", "outcome", "p_cheap", "premium_micros", "prompt", "queued_s",
-        "reason", "received", "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status",
-        "stream", "surface", "task", "threshold", "unpriced", "unreadable", "unused_micros",
-        "usage",
+        "at_ms", "attempts", "authenticated", "budgets", "caller", "classified", "continued", "continued_at",
+        "conversation", "cost_nanos", "cost_parts", "decoded", "ended", "error", "finish", "first_byte", "kind",
+        "lost", "model", "outcome", "owner", "p_cheap", "premium", "prompt", "propensity", "queued_s", "reason",
+        "received", "request_id", "route", "rung", "score", "sent_bytes", "source", "started", "status", "stream",
+        "surface", "task", "threshold", "unpriced", "unreadable", "unused_nanos", "upstream", "usage",
     )
 
-    def __init__(self, request_id: str, now: float) -> None:
+    def __init__(self, request_id: str, now: float, at_ms: int = 0) -> None:
         # identity
         self.request_id = request_id
+        self.at_ms = at_ms                   # since 1970
         self.caller: str | None = None
+        self.owner: str | None = None
         # what was asked and decided
         self.surface: str | None = None
+        self.kind = "chat"
+        self.conversation: str | None = None
         self.lost: tuple[str, ...] = ()      # fields that the upstream's dialect cannot say
         self.stream: bool | None = None
         self.prompt: str | None = None
         self.route: str | None = None
         self.model: str | None = None
+        self.upstream: str | None = None
         self.rung: str | None = None
         self.reason: str | None = None
+        self.propensity: float | None = None         # the chance that this model was chosen, where chance has a say
         self.threshold: float | None = None
         self.score: float | None = None
         self.p_cheap: float | None = None
@@ -79,12 +104,16 @@ class Receipt:
         self.finish: str | None = None
         self.sent_bytes = 0
         self.unreadable = 0                  # events of the answer that are no objects, as far as it was read
-        self.usage: Usage | None = None
-        self.cost_micros: int | None = None
-        self.premium_micros: int | None = None
         self.continued: list[str] = []       # models that went on where an answer broke off
+        self.continued_at = 0                # sent bytes that are not of the last of them
+        # what it cost
+        self.usage: Usage | None = None
+        self.cost_nanos: int | None = None   # nano-dollars, all in all
+        self.cost_parts: dict[str, int] = {}         # of the answer that was used
+        self.unused_nanos = 0                # of the cost: calls whose answer was not used, as far as is known
         self.unpriced = False                # a part of it has an unknown cost
-        self.unused_micros = 0               # of the cost: calls whose answer was not used, as far as is known
+        self.premium: Premium | None = None
+        self.budgets: list[tuple[str, str]] = []     # whose money it was: budget and period
 
     def __repr__(self) -> str:
         return f"<Receipt {self.request_id} {self.model or '-'} {self.outcome or 'open'}>"
@@ -113,21 +142,26 @@ class Receipt:
         return self
 
     def fields(self) -> dict[str, Any]:
-        """Return the closed record as plain fields: times in milliseconds, money in micro-dollars."""
-        usage = self.usage
+        """Return the closed record as plain fields: times in milliseconds, money in nano-dollars."""
         return {
             "request_id": self.request_id,
+            "at_ms": self.at_ms,
             "caller": self.caller,
+            "owner": self.owner,
+            "surface": self.surface,
+            "kind": self.kind,
+            "conversation": self.conversation,
             "route": self.route,
             "model": self.model,
+            "upstream": self.upstream,
             "rung": self.rung,
             "reason": self.reason,
+            "propensity": self.propensity,
             "score": _rounded(self.score, 4),
             "p_cheap": _rounded(self.p_cheap, 4),
             "threshold": self.threshold,
             "task": self.task,
             "verdict": self.source,
-            "surface": self.surface,
             "stream": self.stream,
             "status": self.status,
             "outcome": self.outcome,
@@ -142,19 +176,38 @@ class Receipt:
             "ttft_ms": _ms(self.started, self.first_byte),
             "total_ms": _ms(self.started, self.ended),
             "sent_bytes": self.sent_bytes,
-            "input_tokens": usage.input if usage else None,
-            "cached_tokens": usage.cached if usage else None,
-            "cache_write_tokens": usage.cache_write if usage else None,
-            "output_tokens": usage.output if usage else None,
-            "reasoning_tokens": usage.reasoning if usage else None,
-            "cost_usd_micros": self.cost_micros,
-            "premium_usd_micros": self.premium_micros,
-            "unused_usd_micros": self.unused_micros,
+            **self._money(),
             **({"lost": list(self.lost)} if self.lost else {}),
             **({"unreadable": self.unreadable} if self.unreadable else {}),
             **({"continued": self.continued} if self.continued else {}),
             **({"prompt": self.prompt} if self.prompt is not None else {}),
         }
+
+    def _money(self) -> dict[str, Any]:
+        """Return what was used and what it cost. Nano-dollars are exact, micro-dollars are for people to read."""
+        told: dict[str, Any] = {
+            name: None if self.usage is None else getattr(self.usage, part) for name, part in _TOKENS.items()
+        }
+        if self.usage is not None:
+            told |= {name: said for name, part in _SELDOM.items() if (said := getattr(self.usage, part))}
+        premium = self.premium
+        return {
+            **told,
+            "cost_usd_nanos": self.cost_nanos,
+            "cost_usd_micros": _micros(self.cost_nanos),
+            "cost_parts": self.cost_parts,
+            "unused_usd_nanos": self.unused_nanos,
+            "unused_usd_micros": _micros(self.unused_nanos),
+            "premium_usd_nanos": premium and premium.nanos,
+            "premium_usd_micros": premium and _micros(premium.nanos),
+            "premium_low_nanos": premium and premium.low,
+            "premium_high_nanos": premium and premium.high,
+            **({"budgets": self.budgets} if self.budgets else {}),
+        }
+
+
+def _micros(nanos: int | None) -> int | None:
+    return None if nanos is None else (nanos + 500) // 1000
 
 
 def _ms(start: float | None, end: float | None) -> float | None:

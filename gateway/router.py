@@ -36,6 +36,8 @@ class Reason(StrEnum):
     CAPABILITY = "capability"        # what would have been chosen cannot serve the request
     FALLBACK = "fallback"            # an earlier target failed, or is left alone (this and the next set while calling)
     HEDGED = "hedged"                # an earlier target was late
+    BUDGET = "budget"                # what would have been chosen costs more than is left of the budget
+    LIMIT = "limit"                  # what would have been chosen is at the limit of its model
 
 
 class Source(StrEnum):
@@ -93,6 +95,16 @@ class Plan(msgspec.Struct, frozen=True):
     threshold: float | None = None
     premium: str | None = None                       # the top of the ladder: what savings are counted against
     removed: tuple[tuple[str, str], ...] = ()        # (model, why it cannot serve this request)
+
+    def only(self, kept: Sequence[int], reason: Reason) -> "Plan":
+        """Return the plan with these of its targets, in this order; `reason` is why where another is the first now."""
+        if len(kept) == len(self.targets) and list(kept) == list(range(len(kept))):
+            return self
+        targets = tuple(self.targets[number] for number in kept)
+        if targets[0] is self.targets[0]:
+            return msgspec.structs.replace(self, targets=targets)
+        why = f"{self.why}, but not {self.targets[0].model}: {reason}"
+        return msgspec.structs.replace(self, targets=targets, reason=reason, why=why)
 
 
 def rung_names(ladder: Sequence[str]) -> list[str]:

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
+from gateway.accounting import Accounting
 from gateway.config import RouteConfig, ServerConfig
 from gateway.dialects.door import Upstream
 from gateway.errors import BadRequest, Blame, GatewayError, Inexpressible, TimedOut, Unavailable, more_telling
-from gateway.explain import BYTES_PER_TOKEN
-from gateway.pricing import Usage, cost_micros
+from gateway.pricing import Usage
 from gateway.race import Race
 from gateway.receipt import Attempt, Receipt
 from gateway.router import Plan, Reason, Target
@@ -41,6 +41,14 @@ UNUSED = "Another target was quicker."
 BROKE = "The answer broke off and was continued."
 
 
+MayCall = Callable[[str], bool]         # says whether a model's limits have room for the request
+
+
+def any_model(_: str) -> bool:
+    """Let every model be called, as where nothing is limited."""
+    return True
+
+
 class Ground(NamedTuple):
     """What all searches of a configuration share."""
 
@@ -48,6 +56,7 @@ class Ground(NamedTuple):
     routes: Mapping[str, RouteConfig]
     server: ServerConfig
     hedges: Mapping[str, Hedges]
+    accounting: Accounting
     clock: Callable[[], float]
 
 
@@ -74,15 +83,19 @@ class Held(NamedTuple):
 class Search:
     """One request on its way to its first answer."""
 
-    def __init__(self, ground: Ground, plan: Plan, request: ChatRequest, receipt: Receipt) -> None:
+    def __init__(
+        self, ground: Ground, plan: Plan, request: ChatRequest, receipt: Receipt, may_call: MayCall = any_model
+    ) -> None:
         # configuration
         self._server = ground.server
         self._models = ground.models
+        self._accounting = ground.accounting
         self._clock = ground.clock
         self._route = None if plan.route is None else ground.routes[plan.route]
         self._hedges = ground.hedges.get(plan.route or "") if request.stream else None
         # request
         self._plan = plan
+        self._may_call = may_call
         self._request = request
         self._receipt = receipt
         self._translator = Translator(request, receipt.request_id, int(time.time()))
@@ -150,7 +163,9 @@ class Search:
         if (model.pool.slots.full and model.pool is not self._slot) or not self._may_ask(model.pool):
             return None
         deployment = model.choose(now, self._tried, desperate=desperate)
-        return None if deployment is None else Choice(target, model, deployment)
+        if deployment is None or not self._may_call(target.model):
+            return None
+        return Choice(target, model, deployment)
 
     def _may_ask(self, pool: Pool) -> bool:
         """Say whether it has not been asked yet, or may be asked again."""
@@ -273,11 +288,7 @@ class Search:
             return None
         broken.choice.deployment.health.failed(self._clock(), broken.attempt.started)
         broken.attempt.error = BROKE
-        price = broken.choice.model.price
-        if used is None or price is None:
-            self._receipt.unpriced = True
-        else:
-            self._receipt.unused_micros += cost_micros(price, used)
+        self._accounting.broke_off(self._receipt, broken.choice.target.model, self._request, used)
         self.serving = held
         self._receipt.continued.append(held.choice.target.model)
         self._book(held.choice.target, held.reason)
@@ -369,11 +380,8 @@ class Search:
                 held.lease.leave()
         for attempt in self._receipt.attempts:
             if used is not None and attempt is not used.attempt and not attempt.error and (attempt.status or 0) < 400:
-                attempt.error, price = UNUSED, self._models[attempt.model].price
-                prompt = Usage(self._request.text_bytes // BYTES_PER_TOKEN, 0)
-                micros = 0 if price is None else cost_micros(price, prompt)
-                self._receipt.unused_micros += micros
-                hedges.spent(self._clock(), micros)
+                attempt.error = UNUSED
+                hedges.spent(self._clock(), self._accounting.unused(self._receipt, attempt.model, self._request))
 
     def _reason(self, target: Target) -> Reason:
         if target is (first := self._plan.targets[0]):
@@ -382,3 +390,4 @@ class Search:
 
     def _book(self, target: Target, reason: Reason) -> None:
         self._receipt.model, self._receipt.rung, self._receipt.reason = target.model, target.rung or None, reason
+        self._receipt.upstream = self._models[target.model].pool.name

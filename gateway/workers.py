@@ -64,8 +64,11 @@ class _Master(Arbiter):
 class _Several(BaseApplication):
     """Gunicorn without its own command line and configuration files."""
 
-    def __init__(self, config: Config, settings: dict[str, Any], read: Callable[[], Config | None]) -> None:
+    def __init__(
+        self, config: Config, settings: dict[str, Any], read: Callable[[], Config | None], *, open_: bool
+    ) -> None:
         self._config = config
+        self._open = open_
         self._settings = settings
         self._read = read
         self._worker: Worker | None = None
@@ -110,7 +113,7 @@ class _Several(BaseApplication):
             loop.add_signal_handler(signal.SIGHUP, again.set)
             if _hung_up.is_set():
                 again.set()
-            gateway = await app.create(config)
+            gateway = await app.create(config, open_=self._open)
             built = serving.Runner(gateway.application, config.server)
             reloading = spawn(app.reload_on(again, self._read, gateway, built))
 
@@ -125,11 +128,14 @@ class _Several(BaseApplication):
         return runner
 
 
-def serve(config: Config, host: str, port: int, workers: int, read: Callable[[], Config | None]) -> None:
-    """Serve with `workers` processes until SIGTERM; each drains its running answers first. Raises OSError.
+def serve(
+    config: Config, at: tuple[str, int], workers: int, read: Callable[[], Config | None], *, open_: bool
+) -> None:
+    """Serve at a host and port with `workers` processes until SIGTERM; each drains its running answers first.
 
-    `read` is called in each of them after a SIGHUP, see app.reload_on.
+    Raises OSError. `read` is called in each of them after a SIGHUP, see app.reload_on; `open_` as for app.create.
     """
+    host, port = at
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=1024)
     address, fd = listener.getsockname(), listener.detach()       # gunicorn takes it over, and closes it
@@ -142,4 +148,4 @@ def serve(config: Config, host: str, port: int, workers: int, read: Callable[[],
         "loglevel": "warning",
         "when_ready": lambda _: logs.say("listening", host=address[0], port=address[1], workers=workers),
     }
-    _Several(config, settings, read).run()
+    _Several(config, settings, read, open_=open_).run()

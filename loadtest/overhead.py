@@ -31,6 +31,18 @@ from loadtest.workload import sample
 
 PROMPT = "Explain in two sentences what a reverse proxy does for a web application."
 CONNECTIONS = 8
+ADDED_US = 60.0  # what keys, limits, budgets and receipts may add
+STORED_S = 1.0  # by then a round's receipts are in the store
+OFF = "ledger: {url: none, log: false}"
+ON = """
+keys:
+  bench:
+    {secret: sk-bench, owner: bench, budget: {usd: 1000000},
+     limits: {requests_per_minute: 10000000, tokens_per_minute: 2000000000, concurrency: 1000}}
+owners: {bench: {budget: {usd: 1000000}}}
+budget: {usd: 1000000}
+ledger: {log: false}
+"""
 TRANSLATED = 3.0  # times what a chunk costs that passes straight through
 _DIALS = ("--canned", "true", "--jitter", "0.2", "--seed", "1")
 
@@ -76,12 +88,12 @@ class Bounded:
 Work = Callable[[str, str], Coroutine[object, object, tuple[Tally, int]]]  # (base URL, model) → tally, what it counts
 
 
-def cpu_per_unit(server: Server, work: Coroutine[object, object, tuple[Tally, int]]) -> float:
+def cpu_per_unit(server: Server, work: Coroutine[object, object, tuple[Tally, int]], settle_s: float = 0.1) -> float:
     """Microseconds of the server's CPU time for each unit (request or chunk) of the work."""
     before = server.cpu_ns()
     _, units = uvloop.run(work)
     # Receipts are written a moment after the answer; they belong to the request that made them.
-    time.sleep(0.1)
+    time.sleep(settle_s)
     return (server.cpu_ns() - before) / units / 1000
 
 
@@ -110,6 +122,21 @@ def alternate(name: str, work: Work, sides: tuple[Server, Server], rounds: int, 
             if at:
                 kept.append(spent_us)
     return Pair(name, *figures, target)
+
+
+def money(upstream: str, work: Work, rounds: int, on: frozenset[int]) -> tuple[list[float], list[float]]:
+    """Microseconds a request costs without keys, limits, budgets and receipts, and with them; all threads of it."""
+    figures: tuple[list[float], list[float]] = ([], [])
+    with (
+        processes.gateway(upstream, more=OFF, on=on) as off,
+        processes.gateway(upstream, more=ON, on=on) as all_on,
+    ):
+        for at in range(rounds + 1):
+            for server, kept in ((off, figures[0]), (all_on, figures[1])):
+                spent_us = cpu_per_unit(server, work(server.base_url, "auto"), STORED_S)
+                if at:
+                    kept.append(spent_us)
+    return figures
 
 
 def requests(prompts: Callable[[int], list[str]], count: int) -> Work:
@@ -197,6 +224,7 @@ def measure(options: Options) -> str:
             alternate("streamed chunk", streams(options, reads), slow_sides, options.rounds, 0.7),
         ]
         dialects = translated(slow_sides[1], streams(options, reads), options.rounds)
+        without, with_ = money(instant.base_url, cached, options.rounds, cores.server)
         relay, gateway = sides
         urls = {
             "direct": (instant.base_url, "mock-cheap"),
@@ -206,7 +234,8 @@ def measure(options: Options) -> str:
         took = latency(urls, options)
         started_s, memory = starts(instant.base_url, options)
     setting = f"{cores}; {statistics.median(reads):.2f} reads a chunk"
-    return f"{report(pairs, bounded(took, started_s, memory), took, setting)}\n\n{by_dialect(dialects)}"
+    tables = report(pairs, bounded(took, started_s, memory), took, setting), by_dialect(dialects), adds(without, with_)
+    return "\n\n".join(tables)
 
 
 def bounded(took: dict[str, list[float]], started_s: list[float], memory: tuple[float, float]) -> list[Bounded]:
@@ -258,6 +287,14 @@ def by_dialect(figures: list[tuple[str, list[float], list[float]]]) -> str:
         told = (spread(straight), spread(through), spread(ratios, 2))
         rows.append([name, *told, f"{TRANSLATED:g}", verdict(statistics.median(ratios), TRANSLATED)])
     return markdown(("CPU per", "straight, µs", "translated, µs", "ratio", "target", "reached"), rows)
+
+
+def adds(without: list[float], with_: list[float]) -> str:
+    """What keys, limits, budgets and receipts add to a request."""
+    added = [more - less for less, more in zip(without, with_, strict=True)]
+    row = ["keys, limits, budgets, receipts", spread(without), spread(with_), spread(added), f"{ADDED_US:g}"]
+    head = ("CPU per request", "off, µs", "on, µs", "added, µs", "target", "reached")
+    return markdown(head, [[*row, verdict(statistics.median(added), ADDED_US)]])
 
 
 def verdict(value: float, target: float) -> str:

@@ -101,12 +101,23 @@ def mock(*arguments: str, on: frozenset[int] | None = None) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def gateway(
-    upstream: str, *, config: Path = CONFIG, on: frozenset[int] | None = None, env: Mapping[str, str] | None = None
+    upstream: str,
+    *,
+    config: Path = CONFIG,
+    more: str = "",
+    on: frozenset[int] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Thriftgate in front of the provider at `upstream` (a base URL that ends in /v1), or those that `env` names."""
-    command = [sys.executable, "-m", "gateway", "serve", "-c", str(config), "--port", "0"]
-    with _started("gateway", command, "/readyz", on=on, env={"MOCK_URL": upstream, **(env or {})}) as server:
-        yield server
+    """Thriftgate in front of the provider at `upstream` (a base URL that ends in /v1), or those that `env` names.
+
+    `more`: sections besides those of the file.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(f"{config.read_text()}\n{more}\n")
+        file.flush()
+        command = [sys.executable, "-m", "gateway", "serve", "-c", file.name, "--port", "0"]
+        with _started("gateway", command, "/readyz", on=on, env={"MOCK_URL": upstream, **(env or {})}) as server:
+            yield server
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from classifier.predict import Predictor
 from gateway import app, config, serving
 from loadtest.journal import Call
 from loadtest.mock_upstream import MockUpstream
+from tests.services import own_postgres, own_redis, postgres, postgres_server, redis, redis_server  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
 BOUND_S = 15.0       # how long anything is waited for; reached only by a test that fails

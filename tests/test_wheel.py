@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("gateway", "classifier", "loadtest")
 CARRIED = {
     "onnx_models/router.int8.onnx", "onnx_models/tokenizer.json", "onnx_models/manifest.json", "onnx_models/CARD.md",
     "onnx_models/heads.npy",
@@ -34,6 +35,26 @@ def test_it_carries_the_classifier(wheel: Path) -> None:
 
     assert set() == CARRIED - names
     assert [] == [name for name in names if name.startswith(("tests/", "shared/", "."))]
+
+
+def test_it_carries_every_module(wheel: Path) -> None:
+    """Whatever module is in the checkout is in it as well."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {str(path.relative_to(ROOT)) for folder in PACKAGES for path in (ROOT / folder).rglob("*.py")}
+
+    assert set() == modules - names
+
+
+def test_it_makes_a_store_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """The migrations work from the wheel's files alone, in another directory."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", "import gateway.cli; gateway.cli.main(['migrate'])"], cwd=tmp_path, capture_output=True,
+        check=True, env={**os.environ, "PYTHONPATH": str(tmp_path), "THRIFTGATE_DATA": str(tmp_path / "data"),
+                         "OPENAI_API_KEY": "sk-none"},
+    )
+
+    assert b"The store was empty; it is of revision" in done.stdout
 
 
 def test_it_judges_prompts_without_the_checkout(wheel: Path, tmp_path: Path) -> None:

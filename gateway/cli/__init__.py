@@ -8,6 +8,10 @@ import click
 COMMANDS = {
     "serve": "Run the gateway.",
     "demo": "Run the demo: mock provider, gateway, twelve prompts, a live table.",
+    "keys": "Make, list, replace and withdraw the keys that are in the store.",
+    "report": "What was spent, and what was saved against the top rung, with an interval.",
+    "migrate": "Bring the ledger's store to the schema of this version.",
+    "prices": "Show what models cost and where that is from; import a price list.",
     "check": "Validate a configuration; every fault with its path and a hint.",
     "classify": "Judge prompts: score, p_cheap and task.",
     "train": "Fit the classifier to your own outcomes; a worse one is not written.",

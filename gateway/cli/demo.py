@@ -26,7 +26,7 @@ from rich.live import Live
 from rich.table import Table
 
 from gateway.config import Config, load
-from gateway.pricing import Usage, cost_micros
+from gateway.pricing import Usage, tariff
 
 # Written for the demo: what people type into chat products, easy and hard, without giveaway keywords.
 PROMPTS = (
@@ -53,7 +53,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Row(NamedTuple):
-    """One prompt's way through the gateway. Money in micro-dollars."""
+    """One prompt's way through the gateway. Money in nano-dollars."""
 
     prompt: str
     score: str
@@ -137,7 +137,7 @@ async def _ask(session: aiohttp.ClientSession, base: str, config: Config, prompt
 
 def _cost(config: Config, model: str, usage: Usage) -> int:
     price = config.models[model].price
-    return 0 if price is None else cost_micros(price, usage)
+    return 0 if price is None else tariff(price).cost(usage).total
 
 
 def _render(rows: list[Row], config: Config) -> Table:
@@ -165,8 +165,8 @@ def _last_receipt(gateway: "_Process") -> str:
     return next((line for line in reversed(lines) if '"event":"receipt"' in line), "(not written yet)")
 
 
-def _usd(micros: int) -> str:
-    return f"${micros / 1e6:.5f}"
+def _usd(nanos: int) -> str:
+    return f"${nanos / 1e9:.5f}"
 
 
 def _what_next(base: str) -> str:

@@ -1,7 +1,9 @@
 """The configuration a command was given, or exit 2 with every fault."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -19,8 +21,15 @@ option = click.option(
 
 def load(path: Path | None) -> Config:
     """Return the file's configuration, or without a file the one that the provider keys in the environment give."""
-    try:
+    with faults_of(path):
         return read(path)
+
+
+@contextlib.contextmanager
+def faults_of(path: Path | None) -> Iterator[None]:
+    """Exit 2 with every fault that is raised within."""
+    try:
+        yield
     except ConfigError as error:
         count = len(error.faults)
         click.echo(f"{path or 'environment'}: {count} fault{'s' if count > 1 else ''}\n", err=True)

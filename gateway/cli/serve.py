@@ -13,6 +13,7 @@ from gateway import logs
 from gateway.cli import files
 from gateway.config import Config
 from gateway.faults import ConfigError, Fault
+from gateway.keys import KeyFault
 
 
 @click.command("serve")
@@ -24,7 +25,7 @@ def command(path: Path | None, host: str, port: int, workers: int) -> None:
     """Run the gateway. Without a file: routes from OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY."""
     config = files.load(path)
     try:
-        _check_closed(config, host)
+        open_ = _check_closed(config, host)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -34,14 +35,14 @@ def command(path: Path | None, host: str, port: int, workers: int) -> None:
         from gateway import workers as several  # noqa: PLC0415 - gunicorn, only where it is asked for
 
         try:
-            several.serve(config, host, port, workers, again)
+            several.serve(config, (host, port), workers, again, open_=open_)
         except OSError as error:
             _cannot_listen(host, port, os.strerror(error.errno) if error.errno else str(error))
         return
     from gateway import app  # noqa: PLC0415 - loads onnxruntime: not for a configuration that is refused
 
     try:
-        uvloop.run(app.serve(config, host, port, again))
+        uvloop.run(app.serve(config, host, port, again, open_=open_))
     except app.CannotListen as error:
         _cannot_listen(host, port, str(error))
 
@@ -63,11 +64,35 @@ def _again(path: Path | None, host: str) -> Config | None:
     return config
 
 
-def _check_closed(config: Config, host: str) -> None:
-    """Whoever reaches an address without keys could spend the operator's money: raise ConfigError."""
-    if not config.keys and not _is_loopback(host):
-        problem = "can be reached by others and no `keys` are configured: anybody could spend your money"
-        raise ConfigError([Fault(host, problem, "add a `keys:` section, or listen on 127.0.0.1")])
+def _check_closed(config: Config, host: str) -> bool:
+    """Say whether the gateway may be open to whoever has no key, as long as there is none: where nobody else comes.
+
+    Elsewhere it needs keys, or somebody who can make them; raises ConfigError.
+    """
+    if _is_loopback(host):
+        return True
+    if not config.keys and config.admin.key is None and (problem := _lacks_keys(config)):
+        hint = "add a `keys:` section, or make one with `thriftgate keys create`, or listen on 127.0.0.1"
+        raise ConfigError([Fault(host, f"can be reached by others and {problem}", hint)])
+    return False
+
+
+def _lacks_keys(config: Config) -> str | None:
+    """Return why no key of the store is good, None where one is."""
+    nobody = "no `keys` are configured: anybody could spend your money"
+    if not config.ledger.on:
+        return nobody
+    from gateway.store import keys, once, secret  # noqa: PLC0415 - SQLAlchemy, only where it is needed
+    from gateway.store.opening import StoreError  # noqa: PLC0415 - likewise
+
+    try:
+        found = once.once(config.ledger, keys.load)
+        if not found.keys:
+            return nobody
+        secret.check(config.ledger, found.check)
+    except (StoreError, KeyFault) as error:
+        return f"no `keys` are configured, and those of the store cannot be used: {error}"
+    return None
 
 
 def _cannot_listen(host: str, port: int, why: str) -> None:

@@ -14,7 +14,7 @@ from gateway.config.money import (
     Period,
     SharedConfig,
 )
-from gateway.config.reading import load, parse
+from gateway.config.reading import as_written, known_prices, load, load_as_written, parse, placed
 from gateway.config.settings import (
     ClassifierConfig,
     Condition,
@@ -22,6 +22,7 @@ from gateway.config.settings import (
     Deadlines,
     Dialect,
     EndpointConfig,
+    GrantConfig,
     HealthConfig,
     HedgeConfig,
     KeyConfig,
@@ -37,7 +38,8 @@ from gateway.config.strict import Secret
 
 __all__ = [
     "PROVIDERS", "AdminConfig", "BudgetConfig", "ClassifierConfig", "Condition", "Config", "Deadlines", "Dialect",
-    "EndpointConfig", "HealthConfig", "HedgeConfig", "KeyConfig", "LedgerConfig", "LimitsConfig", "ModelConfig",
-    "OwnerConfig", "Period", "Promise", "RouteConfig", "RouteDeadlines", "Rule", "Secret", "ServerConfig",
-    "SharedConfig", "UpstreamConfig", "from_environment", "load", "parse",
+    "EndpointConfig", "GrantConfig", "HealthConfig", "HedgeConfig", "KeyConfig", "LedgerConfig", "LimitsConfig",
+    "ModelConfig", "OwnerConfig", "Period", "Promise", "RouteConfig", "RouteDeadlines", "Rule", "Secret", "ServerConfig",
+    "SharedConfig", "UpstreamConfig", "as_written", "from_environment", "known_prices", "load", "load_as_written",
+    "parse", "placed",
 ]

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.config.money import LedgerConfig
-from gateway.config.reading import completed, placed
+from gateway.config.reading import completed, known_prices, placed
 from gateway.config.settings import Config, Dialect, ModelConfig, RouteConfig, UpstreamConfig
 from gateway.config.strict import Secret
 from gateway.faults import ConfigError, Fault
-from gateway.pricing import MODELS
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -45,19 +44,26 @@ def from_environment(environment: Mapping[str, str]) -> Config:
             Fault("(no file)", f"no configuration was given and none of {names} is set",
                   "set one of them, or give -c FILE, or try `thriftgate demo`, which needs no key"),
         ])
+    upstreams = {
+        name: UpstreamConfig(base_url=p.base_url, dialect=p.dialect, key=Secret(environment[p.variable]))
+        for name, p in found.items()
+    }
+    ledger = placed(LedgerConfig(), environment)
+    prices = known_prices(ledger)
     models = {
-        model: completed(model, ModelConfig(upstream=name))
+        model: completed(model, ModelConfig(upstream=name), upstreams[name], prices)
         for name, provider in found.items() for model in (provider.cheap, provider.premium)
     }
-    cheap = min((p.cheap for p in found.values()), key=lambda name: MODELS[name].price.output)
-    premium = max((p.premium for p in found.values()), key=lambda name: MODELS[name].price.output)
+    cheap = min((p.cheap for p in found.values()), key=lambda name: _output_price(models[name]))
+    premium = max((p.premium for p in found.values()), key=lambda name: _output_price(models[name]))
     routes = {f"auto-{name}": RouteConfig(ladder=[p.cheap, p.premium]) for name, p in found.items()}
     return Config(
-        upstreams={
-            name: UpstreamConfig(base_url=p.base_url, dialect=p.dialect, key=Secret(environment[p.variable]))
-            for name, p in found.items()
-        },
+        upstreams=upstreams,
         models=models,
         routes={"auto": RouteConfig(ladder=[cheap, premium]), **routes},
-        ledger=placed(LedgerConfig(), environment),
+        ledger=ledger,
     )
+
+
+def _output_price(model: ModelConfig) -> float:
+    return 0.0 if model.price is None else model.price.output

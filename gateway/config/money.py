@@ -1,6 +1,7 @@
 """What can be set about money: budgets, limits, the ledger that keeps the receipts and what several nodes share."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -77,6 +78,7 @@ class LedgerConfig(Strict, frozen=True):
             "`hours_days` of at least 1": self.hours_days < 1,
             "`days_days` of at least `hours_days`": self.days_days < self.hours_days,
             "`prompts_days` from 1 to `receipts_days`": not 1 <= self.prompts_days <= max(self.receipts_days, 1),
+            "`secret` of at least 16 characters": self.secret is not None and len(self.secret.reveal()) < 16,
         })
 
     @property
@@ -97,12 +99,25 @@ class SharedConfig(Strict, frozen=True):
         refuse({
             "`url` to begin with redis:// or rediss://": self.url is not None
             and not self.url.reveal().startswith(("redis://", "rediss://")),
+            "`url` to name a host, and a port below 65536 if any; in a password, % and two digits for / ? # @":
+            self.url is not None and not _names_a_host(self.url.reveal()),
             "`timeout_ms` of at least 1": self.timeout_ms < 1,
             "`lease_ms` of at least 0": self.lease_ms < 0,
         })
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port or 0) < 65_536
+    except ValueError:
+        return False
 
 
 class AdminConfig(Strict, frozen=True):
     """The key of the admin API; without one it is not there."""
 
     key: Secret | None = None
+
+    def __post_init__(self) -> None:
+        refuse({"`key` of at least 16 characters": self.key is not None and len(self.key.reveal()) < 16})

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import platformdirs
 
+from gateway import pricing
 from gateway.config.money import AdminConfig, BudgetConfig, LedgerConfig, OwnerConfig, SharedConfig
 from gateway.config.settings import (
     ClassifierConfig,
@@ -21,9 +22,11 @@ from gateway.config.settings import (
 )
 from gateway.config.strict import Secret
 from gateway.faults import ConfigError, Fault, Section, closest
-from gateway.pricing import MODELS
+from gateway.pricing import Prices
 
 DATA = "THRIFTGATE_DATA"        # the variable that says where the data belongs
+IMPORTED = "prices.json"        # there, if prices were imported
+CONTEXT, MAX_OUTPUT = 128_000, 32_000       # tokens, of models that nothing is known of
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # YAML reads `{key: ${NAME}}` as a broken mapping: a reference is parsed under these brackets and looked up afterwards.
 _REFERENCE = re.compile(r"⟦([A-Za-z0-9_]+)⟧")
@@ -38,16 +41,37 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     """Read and check the file, or raise ConfigError with every fault in it."""
+    return parse(_text(path), os.environ if environment is None else environment)
+
+
+def load_as_written(path: Path) -> Config:
+    """Read and check the file likewise, and fill in nothing but where the data belongs."""
+    return as_written(_text(path), os.environ)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fault = Fault(str(path), f"cannot be read: {error}", "give the path of a YAML file in UTF-8")
         raise ConfigError([fault]) from None
-    return parse(text, os.environ if environment is None else environment)
 
 
 def parse(text: str, environment: Mapping[str, str]) -> Config:
-    """Check the text, with `${NAME}` taken from `environment`; raise ConfigError with every fault."""
+    """Check the text, with `${NAME}` taken from `environment`; raise ConfigError with every fault.
+
+    What models do not say of themselves is filled in from what is known of them.
+    """
+    written = as_written(text, environment)
+    prices, upstreams = known_prices(written.ledger), written.upstreams
+    models = {
+        name: completed(name, model, upstreams[model.upstream], prices) for name, model in written.models.items()
+    }
+    return msgspec.structs.replace(written, models=models)
+
+
+def as_written(text: str, environment: Mapping[str, str]) -> Config:
+    """Check the text likewise, and fill in nothing but where the data belongs."""
     faults: list[Fault] = []
     tree = _tree(text)
     try:
@@ -67,9 +91,8 @@ def parse(text: str, environment: Mapping[str, str]) -> Config:
     _check_budgets(tables, sections, faults)
     if faults:
         raise ConfigError(faults)
-    models = {name: completed(name, model) for name, model in tables.pop("models").items()}
     sections["ledger"] = placed(sections["ledger"], environment)
-    return Config(**{"models": models, **tables, **sections})
+    return Config(**tables, **sections)
 
 
 def _tree(text: str) -> dict[Any, Any]:
@@ -176,13 +199,27 @@ def placed(ledger: LedgerConfig, environment: Mapping[str, str]) -> LedgerConfig
     return msgspec.structs.replace(ledger, directory=str(Path(directory).expanduser().absolute()))
 
 
-def completed(name: str, model: ModelConfig) -> ModelConfig:
-    """Fill in what the built-in table knows of the provider's model."""
+def known_prices(ledger: LedgerConfig) -> Prices:
+    """Return what models are known to cost: what was imported where the data belongs, and the built-in table."""
+    path = Path(ledger.directory) / IMPORTED
+    try:
+        return Prices(pricing.decode(path.read_bytes()))
+    except FileNotFoundError:
+        return Prices()
+    except (OSError, ValueError) as error:
+        hint = "import it again (`thriftgate prices update FILE`), or remove it: then the built-in prices are in force"
+        raise ConfigError([Fault(str(path), f"cannot be read as imported prices: {error}", hint)]) from None
+
+
+def completed(name: str, model: ModelConfig, upstream: UpstreamConfig, prices: Prices) -> ModelConfig:
+    """Fill in what is known of the provider's model."""
     upstream_name = model.name or name
-    facts = MODELS.get(upstream_name)
+    known = prices.find(upstream_name, pricing.provider_of(upstream.base_url))
+    facts = None if known is None else known.facts
     return msgspec.structs.replace(
         model,
         name=upstream_name,
         price=model.price or (facts.price if facts else None),
-        context=model.context or (facts.context if facts else 128_000),
+        context=model.context or (facts and facts.context) or CONTEXT,
+        max_output=model.max_output or (facts and facts.max_output) or MAX_OUTPUT,
     )

@@ -210,10 +210,9 @@ class RouteConfig(Strict, frozen=True):
         })
 
 
-class KeyConfig(Strict, frozen=True):
-    """A caller's key and what it may use. Default: every model and route, without an end."""
+class GrantConfig(Strict, frozen=True):
+    """What a key is for. Default: every model and route, without an end."""
 
-    secret: Secret
     owner: str | None = None            # whose it is: a team, a customer
     models: list[str] | None = None     # models and routes
     expires: datetime | None = None
@@ -227,6 +226,12 @@ class KeyConfig(Strict, frozen=True):
 
 def _is_local(moment: datetime | None) -> bool:
     return moment is not None and moment.tzinfo is None
+
+
+class KeyConfig(GrantConfig, frozen=True, kw_only=True):
+    """A caller's key and what it is for."""
+
+    secret: Secret
 
 
 class ClassifierConfig(Strict, frozen=True):

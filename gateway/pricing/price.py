@@ -1,64 +1,108 @@
-"""What tokens cost, in integers: one micro-dollar is the unit of the ledger, so sums never drift.
-
-The built-in table knows the usual models; a price in the configuration goes before it. A model that is in neither has
-no known cost, which is said (`None`) and never taken for zero.
-"""
-
-from typing import NamedTuple
+"""What stands in a configuration or a price list: dollars per million tokens, and where they are others."""
 
 import msgspec
 
-from gateway.pricing.usage import Usage
+MOST = 1e6          # dollars per million tokens: a dollar a token
+PARTS = (
+    "input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning", "image_input", "audio_input",
+    "image_output", "audio_output", "search",
+)
 
-PRICES_AS_OF = "2026-11-23"
 
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Dollars per million tokens. A part without a price of its own costs what its whole does."""
 
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Dollars per million tokens. Cached input costs what `input` does where the provider names no other price."""
-
-    input: float
-    output: float
-    cached_input: float | None = None
-    cache_write: float | None = None
+    input: float | None = None
+    output: float | None = None
+    cached_input: float | None = None       # of `input`: read from the prompt cache
+    cache_write: float | None = None        # of `input`: written to it
+    cache_write_1h: float | None = None     # of `cache_write`: for an hour
+    reasoning: float | None = None          # of `output`
+    image_input: float | None = None        # of `input`
+    audio_input: float | None = None        # of `input`
+    image_output: float | None = None       # of `output`
+    audio_output: float | None = None       # of `output`
+    search: float | None = None             # dollars per thousand web searches; default: they cost nothing
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.__struct_fields__ if not 0 <= (getattr(self, name) or 0) < 1e6]
+        wrong = [name for name in PARTS if not 0 <= (getattr(self, name) or 0) < MOST]
         if wrong:
             raise ValueError(f"Expected dollars per million tokens for `{'`, `'.join(wrong)}`, from 0 to 1,000,000")
 
 
-def cost_micros(price: Price, usage: Usage) -> int:
-    """Return the cost of `usage` in micro-dollars, rounded half up.
+class Above(Rates, frozen=True, kw_only=True):
+    """What the whole request costs when its prompt is longer than `tokens`."""
 
-    Dollars per million tokens are micro-dollars per token, so this is a sum of products. A part without a price of its
-    own costs what the whole does.
+    tokens: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < 1:
+            raise ValueError("Expected `tokens` of at least 1")
+
+
+class Tier(Rates, frozen=True):
+    """What it costs served in another way than the usual one."""
+
+    above: tuple[Above, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_steps(self.above)
+
+
+class Tiers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The ways of being served that have other prices: so many times the usual ones, or their own."""
+
+    batch: float | Tier | None = None
+    flex: float | Tier | None = None
+    priority: float | Tier | None = None
+    fast: float | Tier | None = None
+
+    def __post_init__(self) -> None:
+        factors = {name: getattr(self, name) for name in self.__struct_fields__}
+        wrong = [name for name, given in factors.items() if isinstance(given, float | int) and not 0 <= given <= 100]
+        if wrong:
+            raise ValueError(f"Expected a factor for `{'`, `'.join(wrong)}`, from 0 to 100")
+
+
+class Price(Rates, frozen=True):
+    """What a model costs.
+
+    In a tier, or above a length, a part that is not named there is dearer or cheaper as its whole is: where input
+    costs twice as much, what is read from the cache does too.
     """
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    write_price = price.input if price.cache_write is None else price.cache_write
-    fresh = max(usage.input - usage.cached - usage.cache_write, 0)
-    read = usage.cached * cached_price + usage.cache_write * write_price
-    return int(fresh * price.input + read + usage.output * price.output + 0.5)
+
+    input: float
+    output: float
+    above: tuple[Above, ...] = ()
+    tiers: Tiers = Tiers()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_steps(self.above)
 
 
-class ModelFacts(NamedTuple):
-    """What the built-in table knows of a provider's model."""
-
-    price: Price
-    context: int    # tokens
+def _check_steps(above: tuple[Above, ...]) -> None:
+    if len({step.tokens for step in above}) < len(above):
+        raise ValueError("Expected `above` to name each number of `tokens` once")
 
 
-# Facts of the providers' public price pages (developers.openai.com/api/docs/pricing, platform.claude.com/docs,
-# ai.google.dev/pricing), as quoted in price lists of March to June 2026 and read on PRICES_AS_OF. Check before you rely
-# on a bill; a price in the configuration goes before these.
-MODELS: dict[str, ModelFacts] = {
-    "gpt-4o-mini": ModelFacts(Price(0.15, 0.60, 0.075), 128_000),
-    "gpt-4o": ModelFacts(Price(2.50, 10.00, 1.25), 128_000),
-    "gpt-5": ModelFacts(Price(1.25, 10.00, 0.125), 400_000),
-    "gpt-5.4-mini": ModelFacts(Price(0.75, 4.50, 0.075), 400_000),
-    "gpt-5.4": ModelFacts(Price(2.50, 15.00, 0.25), 400_000),
-    "claude-haiku-4-5": ModelFacts(Price(1.00, 5.00, 0.10, 1.25), 200_000),
-    "claude-sonnet-4-6": ModelFacts(Price(3.00, 15.00, 0.30, 3.75), 200_000),
-    "claude-opus-4-7": ModelFacts(Price(5.00, 25.00, 0.50, 6.25), 200_000),
-    "gemini-2.5-flash": ModelFacts(Price(0.30, 2.50, 0.03), 1_048_576),
-    "gemini-2.5-pro": ModelFacts(Price(1.25, 10.00, 0.125), 1_048_576),
-}
+def named(price: Price) -> dict[str, float]:
+    """Return every number that a price names, under a name that a reader understands: `input above 200000, batch`."""
+    found = _parts(price, "")
+    for step in price.above:
+        found |= _parts(step, f" above {step.tokens}")
+    for tier in price.tiers.__struct_fields__:
+        given = getattr(price.tiers, tier)
+        if isinstance(given, Tier):
+            found |= _parts(given, f", {tier}")
+            for step in given.above:
+                found |= _parts(step, f" above {step.tokens}, {tier}")
+        elif given is not None:
+            found[f"{tier} factor"] = given
+    return found
+
+
+def _parts(rates: Rates, where: str) -> dict[str, float]:
+    return {f"{part}{where}": given for part in PARTS if (given := getattr(rates, part)) is not None}

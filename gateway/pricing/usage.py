@@ -17,5 +17,5 @@ class Usage(NamedTuple):
     image_output: int = 0       # of `output`
     audio_output: int = 0       # of `output`
     searches: int = 0           # web searches, which are paid one by one
-    tier: str = ""              # how it was served, where the price depends on it: batch, flex, priority
+    tier: str = ""              # how it was served, where the price depends on it: batch, flex, priority, fast
     estimated: bool = False     # counted by us, since the provider did not say

@@ -12,18 +12,18 @@ MOST = 10.0             # hedges that may be saved up
 class Hedges:
     """One route's hedges: a share of its streams, and dollars an hour for the calls that were not used."""
 
-    __slots__ = ("_config", "_left", "_spent", "_spent_micros", "made", "refused")
+    __slots__ = ("_config", "_left", "_spent", "_spent_nanos", "made", "refused")
 
     def __init__(self, config: HedgeConfig) -> None:
         self._config = config
         self._left = 1.0 if config.share else 0.0
         self._spent: deque[tuple[float, int]] = deque()
-        self._spent_micros = 0
+        self._spent_nanos = 0
         self.made = 0
         self.refused = 0
 
     def __repr__(self) -> str:
-        return f"<Hedges {self.made} made, {self.refused} refused, ${self._spent_micros / 1e6:.4f} in the last hour>"
+        return f"<Hedges {self.made} made, {self.refused} refused, ${self._spent_nanos / 1e9:.4f} in the last hour>"
 
     def after_s(self, health: Health) -> float | None:
         """Return when a deployment is late with its first output; None where nobody knows yet."""
@@ -36,15 +36,15 @@ class Hedges:
     def allows(self, now: float) -> bool:
         """Take one hedge, or say that the route cannot afford it."""
         while self._spent and self._spent[0][0] <= now - HOUR_S:
-            self._spent_micros -= self._spent.popleft()[1]
-        if self._left < 1 or self._spent_micros >= self._config.usd_per_hour * 1e6:
+            self._spent_nanos -= self._spent.popleft()[1]
+        if self._left < 1 or self._spent_nanos >= self._config.usd_per_hour * 1e9:
             self.refused += 1
             return False
         self._left -= 1
         self.made += 1
         return True
 
-    def spent(self, now: float, micros: int) -> None:
-        """Note what a call that was not used cost, in millionths of a dollar."""
-        self._spent.append((now, micros))
-        self._spent_micros += micros
+    def spent(self, now: float, nanos: int) -> None:
+        """Note what a call that was not used cost, in nano-dollars."""
+        self._spent.append((now, nanos))
+        self._spent_nanos += nanos

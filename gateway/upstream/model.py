@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from yarl import URL
 
 from gateway.config import Deadlines, ModelConfig, RouteDeadlines, UpstreamConfig
+from gateway.pricing import tariff
 from gateway.upstream.health import Health
 from gateway.upstream.pool import Endpoint, Limits, Pool
 
@@ -44,8 +45,9 @@ class Model:
     def __init__(self, name: str, config: ModelConfig, pool: Pool) -> None:
         self.name = name
         self.upstream_name = config.name
-        self.price = config.price
+        self.tariff = None if config.price is None else tariff(config.price)     # None: what it costs is unknown
         self.context = config.context
+        self.max_output = config.max_output
         self.tools = config.tools
         self.images = config.images
         self.structured = config.structured

@@ -11,9 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.accounting import Accounting
 from gateway.calling import Calling
 from gateway.config import HealthConfig, HedgeConfig, ModelConfig, RouteConfig, ServerConfig, UpstreamConfig
+from gateway.counterfactual import Counterfactual
 from gateway.errors import GatewayError, Refused, Unavailable, Unreachable
+from gateway.estimating import Ratios
 from gateway.receipt import Outcome, Receipt
 from gateway.router import Plan, Reason, Target
 from gateway.search import UNUSED, Held
@@ -48,7 +51,7 @@ class Bound:
 
     def __init__(self, models: Mapping[str, Model], route: RouteConfig, server: ServerConfig) -> None:
         self.models = models
-        self.calling = Calling(models, {"auto": route}, server)
+        self.calling = Calling(models, {"auto": route}, server, Accounting(models, {"auto": route}, Ratios(), Counterfactual()))
         self.receipt = Receipt("r-1", time.monotonic())
 
     def health(self, name: str) -> Any:

@@ -15,6 +15,8 @@ TABLE: dict[type[GatewayError], tuple[int, str, str | None, bool, Blame, int]] =
     errors.Unauthenticated: (401, "authentication_error", "invalid_api_key", False, CALLER, 0),
     errors.Forbidden: (403, "permission_error", "model_not_allowed", False, CALLER, 0),
     errors.NotFound: (404, "invalid_request_error", "model_not_found", False, CALLER, 0),
+    errors.Conflict: (409, "invalid_request_error", "conflict", False, CALLER, 0),
+    errors.RateLimited: (429, "rate_limit_error", "rate_limit_exceeded", False, CALLER, 0),
     errors.TooLarge: (413, "invalid_request_error", "request_too_large", False, CALLER, 0),
     errors.HeadTooLarge: (431, "invalid_request_error", "headers_too_large", False, CALLER, 0),
     errors.TooSlow: (408, "invalid_request_error", "request_timeout", False, CALLER, 0),

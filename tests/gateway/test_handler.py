@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from gateway import handler
-from gateway.auth import Keyring
+from gateway.auth import NOTHING, Keyring
 from gateway.calling import Calling
 from gateway.classify import Classify
 from gateway.config import ClassifierConfig, ServerConfig
@@ -197,8 +197,9 @@ async def test_the_repr() -> None:
     classify = Classify(ClassifierConfig(), lambda _: None)
     ledger = Ledger(lambda _: None, Metrics())
     server = ServerConfig()
+    keyring = Keyring({}, b"secret", open_=True, stored=NOTHING)
     made = Handler(Collaborators(
-        Keyring({}), classify, Router({}, {}, 0.7), {}, Calling({}, {}, server), ledger, server
+        keyring, classify, Router({}, {}, 0.7), {}, Calling({}, {}, server), ledger, server
     ))
     classify.close()
     await ledger.close()

@@ -19,7 +19,7 @@ def served() -> Receipt:
     receipt = Receipt("r-1", 10.0)
     receipt.route, receipt.model, receipt.source = "auto", "small", "classifier"
     receipt.decoded, receipt.classified, receipt.first_byte = 10.001, 10.003, 10.3
-    receipt.outcome, receipt.usage, receipt.cost_micros = Outcome.OK, Usage(12, 3), 2_500_000
+    receipt.outcome, receipt.usage, receipt.cost_nanos = Outcome.OK, Usage(12, 3), 2_500_000_000
     return receipt.close(11.5)
 
 
@@ -87,7 +87,7 @@ def test_an_unknown_cost_is_not_zero() -> None:
     """Tokens are counted, dollars are not."""
     metrics = Metrics()
     receipt = served()
-    receipt.cost_micros = None
+    receipt.cost_nanos = None
     metrics.count(receipt.fields())
 
     assert value(metrics, "tokens_total", model="small", kind="input") == 12

@@ -4,13 +4,15 @@ import pytest
 
 from gateway.errors import BadRequest, Forbidden, GatewayError, Refused, StreamBroken, TimedOut, Unavailable
 from gateway.pricing import Usage
-from gateway.receipt import Outcome, Receipt
+from gateway.receipt import Outcome, Premium, Receipt
 
 NAMES = [
-    "request_id", "caller", "route", "model", "rung", "reason", "score", "p_cheap", "threshold", "task", "verdict",
-    "surface", "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "queued_ms", "ttft_ms",
-    "total_ms", "sent_bytes", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens",
-    "reasoning_tokens", "cost_usd_micros", "premium_usd_micros", "unused_usd_micros",
+    "request_id", "at_ms", "caller", "owner", "surface", "kind", "conversation", "route", "model", "upstream", "rung",
+    "reason", "propensity", "score", "p_cheap", "threshold", "task", "verdict", "stream", "status", "outcome", "error",
+    "finish", "attempts", "classify_ms", "queued_ms", "ttft_ms", "total_ms", "sent_bytes", "input_tokens",
+    "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "cost_usd_nanos", "cost_usd_micros",
+    "cost_parts", "unused_usd_nanos", "unused_usd_micros", "premium_usd_nanos", "premium_usd_micros",
+    "premium_low_nanos", "premium_high_nanos",
 ]
 
 
@@ -18,8 +20,8 @@ def test_an_untouched_receipt() -> None:
     """What no stage has stamped is None; what was not booked by the end is our fault and says so."""
     fields = Receipt("r-1", 5.0).close(5.25).fields()
     stamped = {
-        "request_id": "r-1", "outcome": "failed", "attempts": [], "total_ms": 250.0, "sent_bytes": 0,
-        "queued_ms": 0.0, "unused_usd_micros": 0,
+        "request_id": "r-1", "at_ms": 0, "kind": "chat", "outcome": "failed", "attempts": [], "total_ms": 250.0,
+        "sent_bytes": 0, "queued_ms": 0.0, "cost_parts": {}, "unused_usd_nanos": 0, "unused_usd_micros": 0,
     }
 
     assert list(fields) == NAMES
@@ -27,8 +29,9 @@ def test_an_untouched_receipt() -> None:
 
 
 def test_every_stage() -> None:
-    """Times are milliseconds, money is micro-dollars, scores have four digits."""
-    receipt = Receipt("r-1", 10.0)
+    """Times are milliseconds, money is nano-dollars and for readers micro-dollars, scores have four digits."""
+    receipt = Receipt("r-1", 10.0, 1_790_000_000_123)
+    receipt.owner, receipt.conversation, receipt.upstream, receipt.propensity = "team", "c-1", "openai", 0.5
     receipt.caller, receipt.authenticated, receipt.decoded, receipt.stream = "app", 10.001, 10.002, True
     receipt.route, receipt.score, receipt.p_cheap, receipt.task = "auto", 0.123456, 0.876544, "chat"
     receipt.source, receipt.classified, receipt.threshold = "classifier", 10.0045, 0.7
@@ -38,12 +41,14 @@ def test_every_stage() -> None:
     second = receipt.attempt("large", 10.1)
     second.status, second.ended, receipt.first_byte = 200, 10.35, 10.3501234
     receipt.status, receipt.outcome, receipt.finish, receipt.sent_bytes = 200, Outcome.OK, "stop", 321
-    receipt.usage, receipt.cost_micros, receipt.premium_micros = Usage(12, 3, 8, 4, 2), 70, 500
+    receipt.usage, receipt.cost_nanos, receipt.premium = Usage(12, 3, 8, 4, 2), 70_499, Premium(500, 400, 600)
+    receipt.cost_parts, receipt.budgets = {"input": 30_499}, [("key:app", "2026-11")]
     receipt.surface, receipt.lost = "anthropic", ("seed",)
-    receipt.queued_s, receipt.unused_micros, receipt.unreadable = 0.0123456, 40, 2
+    receipt.queued_s, receipt.unused_nanos, receipt.unreadable = 0.0123456, 40_000, 2
     receipt.continued.append("huge")
     expected = {
-        "request_id": "r-1", "caller": "app", "route": "auto", "model": "large", "rung": "premium",
+        "request_id": "r-1", "at_ms": 1_790_000_000_123, "caller": "app", "owner": "team", "kind": "chat",
+        "conversation": "c-1", "upstream": "openai", "propensity": 0.5, "route": "auto", "model": "large", "rung": "premium",
         "reason": "fallback", "score": 0.1235, "p_cheap": 0.8765, "threshold": 0.7, "task": "chat",
         "verdict": "classifier", "surface": "anthropic", "stream": True, "status": 200, "outcome": "ok",
         "error": None, "finish": "stop",
@@ -53,11 +58,26 @@ def test_every_stage() -> None:
         ],
         "classify_ms": 2.5, "queued_ms": 12.346, "ttft_ms": 350.123, "total_ms": 1500.0, "sent_bytes": 321,
         "input_tokens": 12, "cached_tokens": 8, "cache_write_tokens": 4, "output_tokens": 3, "reasoning_tokens": 2,
-        "cost_usd_micros": 70, "premium_usd_micros": 500, "unused_usd_micros": 40, "lost": ["seed"], "unreadable": 2,
+        "cost_usd_nanos": 70_499, "cost_usd_micros": 70, "cost_parts": {"input": 30_499}, "unused_usd_nanos": 40_000,
+        "unused_usd_micros": 40, "premium_usd_nanos": 500, "premium_usd_micros": 1, "premium_low_nanos": 400,
+        "premium_high_nanos": 600, "budgets": [("key:app", "2026-11")], "lost": ["seed"], "unreadable": 2,
         "continued": ["huge"],
     }
 
     assert expected == receipt.close(11.5).fields()
+
+
+def test_what_is_seldom_used_is_told_where_it_was() -> None:
+    """Hours of cache, pictures, sound, searches, another tier, and that the count is our own."""
+    receipt = Receipt("r-1", 0.0)
+    plain = receipt.close(1.0).fields()
+    receipt.usage = Usage(9, 5, 0, 3, 0, 3, 2, 1, 4, 1, 7, "batch", estimated=True)
+    expected = {
+        "cache_write_1h_tokens": 3, "image_input_tokens": 2, "audio_input_tokens": 1, "image_output_tokens": 4,
+        "audio_output_tokens": 1, "searches": 7, "tier": "batch", "estimated": True,
+    }
+
+    assert {name: value for name, value in receipt.fields().items() if name not in plain} == expected
 
 
 @pytest.mark.parametrize(

@@ -516,3 +516,18 @@ def test_a_plan_is_a_value() -> None:
     assert plan == msgspec.structs.replace(plan)
     with pytest.raises(AttributeError):
         plan.why = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("kept", "models", "reason", "why"), [
+    ([0, 1, 2], ["a", "b", "c"], Reason.LEARNED, "sure"), ([0, 2], ["a", "c"], Reason.LEARNED, "sure"),
+    ([1, 2], ["b", "c"], Reason.BUDGET, "sure, but not a: budget"),
+    ([2], ["c"], Reason.BUDGET, "sure, but not a: budget"),
+    ([2, 0], ["c", "a"], Reason.BUDGET, "sure, but not a: budget"),
+])
+def test_what_is_left_of_a_plan(kept: list[int], models: list[str], reason: Reason, why: str) -> None:
+    """Those of its targets that may be called; another reason where the first of all is not the first of these."""
+    plan = Plan(tuple(Target(model) for model in "abc"), Reason.LEARNED, "sure", route="auto", threshold=0.5)
+    left = plan.only(kept, Reason.BUDGET)
+
+    assert (names(left), left.reason, left.why) == (models, reason, why)
+    assert (left.route, left.threshold, left is plan) == ("auto", 0.5, kept == [0, 1, 2])

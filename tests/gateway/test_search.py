@@ -16,6 +16,7 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
+from gateway.accounting import Accounting
 from gateway.config import (
     Deadlines,
     EndpointConfig,
@@ -27,6 +28,7 @@ from gateway.config import (
     ServerConfig,
     UpstreamConfig,
 )
+from gateway.counterfactual import Counterfactual
 from gateway.errors import (
     BadRequest,
     GatewayError,
@@ -36,6 +38,7 @@ from gateway.errors import (
     Unavailable,
     Unreachable,
 )
+from gateway.estimating import Ratios
 from gateway.pricing import Price, Usage
 from gateway.receipt import Receipt
 from gateway.router import Plan, Reason, Target
@@ -80,7 +83,8 @@ class World:
     def __init__(self, models: dict[str, Model], route: RouteConfig, server: ServerConfig, does: Any) -> None:
         hedges = {} if route.hedge is None else {"auto": Hedges(route.hedge)}
         self.models = models
-        self.ground = Ground(models, {"auto": route}, server, hedges, asyncio.get_running_loop().time)
+        accounting = Accounting(models, {"auto": route}, Ratios(), Counterfactual())
+        self.ground = Ground(models, {"auto": route}, server, hedges, accounting, asyncio.get_running_loop().time)
         self.does: dict[str, list[Does]] = does
         self.asked: list[Asked] = []
         self.calls: list[Call] = []
@@ -836,7 +840,7 @@ class TestHedging:
         assert [(a.model, a.ended, a.status, a.error) for a in receipt.attempts] == [
             ("small", 5, None, UNUSED), ("large", 5, 200, None)
         ]
-        assert (taken, receipt.unused_micros) == ((0, 1), 2_000)       # 1,000 tokens at two dollars a million
+        assert (taken, receipt.unused_nanos) == ((0, 1), 2_000_000)       # 1,000 tokens at two dollars a million
         assert (w.health("small").failed_calls, w.health("small").latency_s) == (0, None)
         assert repr(w.ground.hedges["auto"]) == "<Hedges 1 made, 0 refused, $0.0020 in the last hour>"
 
@@ -868,7 +872,7 @@ class TestHedging:
 
         assert (held.choice.target.model, held.answer.status) == ("large", 200)
         assert [(a.status, a.error) for a in w.receipt.attempts] == [(400, None), (200, None)]
-        assert w.receipt.unused_micros == 0
+        assert w.receipt.unused_nanos == 0
 
     @pytest.mark.parametrize("then", [Does(DOWN, 5), Does(BadRequest("no"), 5), Does(b"{}", 5, status=400)])
     @jumping
@@ -886,7 +890,7 @@ class TestHedging:
             await w.find()
 
         assert [(a.status, a.error) for a in w.receipt.attempts] == [(400, None), (200, None)]
-        assert (w.receipt.unused_micros, w.names) == (0, ["small", "large"])
+        assert (w.receipt.unused_nanos, w.names) == (0, ["small", "large"])
 
     @jumping
     async def test_both_fail(self) -> None:
@@ -919,7 +923,7 @@ class TestHedging:
         used, (unused,) = held.choice.target.model, ended
         assert taken == {"small": 0, "large": 0} | {used: 1}
         assert unused == (({"small", "large"} - {used}).pop(), UNUSED)
-        assert w.receipt.unused_micros == 2_000
+        assert w.receipt.unused_nanos == 2_000_000
 
     @pytest.mark.parametrize("at", [1.0, 2.0, 4.0, 5.0])
     @jumping
@@ -930,7 +934,7 @@ class TestHedging:
             asyncio.get_running_loop().call_at(at, searching.cancel)
             await asyncio.wait([searching])
 
-        assert (searching.cancelled(), w.receipt.unused_micros) == (True, 0)
+        assert (searching.cancelled(), w.receipt.unused_nanos) == (True, 0)
         assert all(attempt.ended is not None for attempt in w.receipt.attempts)
 
     @jumping
@@ -1055,20 +1059,21 @@ class TestCarryingOn:
 
         assert (w.names, w.receipt.continued, w.receipt.model) == (["small", "large"], ["large"], "large")
         assert orjson.loads(w.calls[1].body)["messages"][-1] == {"role": "assistant", "content": "So far"}
-        assert (w.receipt.unused_micros, w.receipt.unpriced, w.receipt.attempts[0].error) == (280, False, BROKE)
+        assert (w.receipt.unused_nanos, w.receipt.unpriced, w.receipt.attempts[0].error) == (280_000, False, BROKE)
         assert w.health("small").failed_calls == 1
 
+    @pytest.mark.parametrize(("price", "nanos", "unpriced"), [(Price(2, 8), 2_000_000, False), (None, 0, True)])
     @jumping
-    async def test_its_cost_may_be_unknown(self) -> None:
-        """Where the broken answer did not say what it used."""
-        models = {"large": {"continues": True}}
+    async def test_what_it_used_may_be_unknown(self, price: Price | None, nanos: int, *, unpriced: bool) -> None:
+        """It is estimated where the broken answer did not say; without a price its cost stays unknown."""
+        models = {"small": {"price": price}, "large": {"continues": True}}
         async with world({"small": Does(), "large": Does()}, route=CONTINUED, models=models) as w:
             search = await self.broken(w)
             await search.carry_on("So far", None)
             assert search.serving is not None
             search.serving.lease.leave()
 
-        assert (w.receipt.unused_micros, w.receipt.unpriced) == (0, True)
+        assert (w.receipt.unused_nanos, w.receipt.unpriced) == (nanos, unpriced)
 
     @pytest.mark.parametrize(
         ("then", "continues", "names"),

@@ -21,7 +21,7 @@ def test_the_whole_bench_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert status == 0
     for row in ("verdict cached", "distinct prompts", "streamed chunk", "added latency p99", "memory at rest, resident",
-                "start to first answer", "direct"):  # fmt: skip
+                "start to first answer", "direct", "keys, limits, budgets, receipts"):  # fmt: skip
         assert row in shown
     assert "nan" not in shown
 

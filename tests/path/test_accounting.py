@@ -24,7 +24,9 @@ FIELDS = {
     "request_id", "caller", "route", "model", "rung", "reason", "score", "p_cheap", "threshold", "task", "verdict",
     "surface", "stream", "status", "outcome", "error", "finish", "attempts", "classify_ms", "ttft_ms", "total_ms",
     "sent_bytes", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "cost_usd_micros", "premium_usd_micros", "queued_ms", "unused_usd_micros",
+    "cost_usd_micros", "premium_usd_micros", "queued_ms", "unused_usd_micros", "cost_usd_nanos", "premium_usd_nanos",
+    "unused_usd_nanos", "premium_low_nanos", "premium_high_nanos", "cost_parts", "at_ms", "owner", "conversation",
+    "kind", "upstream", "propensity",
 }
 
 

@@ -1,8 +1,7 @@
 """Anthropic as an upstream: where a request goes, and what its answers say.
 
 A stream is a row of blocks, each begun, filled and ended; blocks of Anthropic's own are put together here and shown
-whole. The prompt is counted at the beginning and the answer at the end, each without what the other says; what was
-read from and written to the prompt cache is counted beside `input_tokens`, and not in it.
+whole.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from gateway.dialects.anthropic.fields import DIALECT
 from gateway.dialects.anthropic.parts import to_json
+from gateway.dialects.anthropic.usage import Counts
 from gateway.dialects.door import Ending
 from gateway.dialects.neutral import (
     Argued,
@@ -27,11 +27,9 @@ from gateway.dialects.neutral import (
     Used,
 )
 from gateway.dialects.reading import object_of, objects, string
-from gateway.pricing import Usage
 from gateway.sse import Event as Frame
 
 VERSION = "2023-06-01"      # its successor of 2026-10-21 refuses the sampling fields on every model
-MOST_TOKENS = 2**40
 PADDING = 64
 # Anthropic pads its frames with some spaces before the closing brace.
 LAST_FRAMES: tuple[bytes, ...] = tuple(b'"message_stop"' + b" " * spaces + b"}\n\n" for spaces in range(PADDING))
@@ -42,7 +40,6 @@ FINISHES = {
     "pause_turn": Finish.PAUSE, "compaction": Finish.PAUSE, "refusal": Finish.REFUSAL,
     "model_context_window_exceeded": Finish.LENGTH,
 }
-COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
 def url(base: str, model: str, *, stream: bool) -> str:  # noqa: ARG001 - both stand in the body
@@ -58,33 +55,6 @@ def models_url(base: str) -> str:
 def headers(key: str | None) -> dict[str, str]:
     """How a request is authorised, and which version of the API it speaks."""
     return {"anthropic-version": VERSION, **({} if key is None else {"x-api-key": key})}
-
-
-class _Counts:
-    """The tokens of one answer. What a stream says of them only grows."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def take(self, usage: object) -> bool:
-        """Take in what a frame says; return whether it says anything."""
-        if not isinstance(usage, dict):
-            return False
-        details = usage.get("output_tokens_details")
-        thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
-        said = {**{name: usage.get(name) for name in COUNTS}, "thinking_tokens": thinking}
-        counts = {name: value for name, value in said.items() if isinstance(value, int) and not isinstance(value, bool)}
-        for name, value in counts.items():
-            self._counts[name] = max(min(value, MOST_TOKENS), self._counts.get(name, 0))
-        return bool(counts)
-
-    def usage(self) -> Usage | None:
-        """Return the usage as far as it is known."""
-        if not self._counts:
-            return None
-        prompt, cached, written, output = (self._counts.get(name, 0) for name in COUNTS)
-        thinking = min(self._counts.get("thinking_tokens", 0), output)
-        return Usage(min(prompt + cached + written, MOST_TOKENS), output, cached, written, thinking)
 
 
 class _Block:
@@ -120,7 +90,7 @@ class Reader:
     """Reads a stream. What it cannot read it passes over."""
 
     def __init__(self) -> None:
-        self._counts = _Counts()
+        self._counts = Counts()
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
         self._began = False
@@ -274,7 +244,7 @@ def error_of_body(body: bytes) -> str | None:
 
 def ending_of_stream(frames: Iterable[Frame]) -> Ending:
     """Read the first and last frames of a stream. It is complete if it said so, or why it stopped."""
-    counts = _Counts()
+    counts = Counts()
     over = error = False
     finish: str | None = None
     for frame in frames:
@@ -294,7 +264,7 @@ def ending_of_stream(frames: Iterable[Frame]) -> Ending:
 def ending_of_body(body: bytes) -> Ending:
     """Read a whole answer's end."""
     said = object_of(body) or {}
-    counts = _Counts()
+    counts = Counts()
     counts.take(said.get("usage"))
     return Ending(complete=True, finish=_finish(said), usage=counts.usage())
 

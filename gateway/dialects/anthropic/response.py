@@ -15,6 +15,7 @@ import orjson
 
 from gateway.dialects.anthropic.fields import DIALECT
 from gateway.dialects.anthropic.parts import NOBODY, signed, to_json
+from gateway.dialects.anthropic.usage import worded
 from gateway.dialects.neutral import (
     Argued,
     Asked,
@@ -124,7 +125,7 @@ class _Blocks:
         self._started = True
         yield {"type": "message_start", "message": {
             "id": f"msg_{self._asked.id}", "type": "message", "role": "assistant", "model": self._asked.model,
-            "content": [], "stop_reason": None, "stop_sequence": None, "usage": _usage(self._usage),
+            "content": [], "stop_reason": None, "stop_sequence": None, "usage": worded(self._usage),
         }}
 
     def end(self) -> Iterator[Words]:
@@ -138,7 +139,7 @@ class _Blocks:
         if ended.reason is Finish.STOP and (self._refused or self._called):
             reason = "refusal" if self._refused else "tool_use"
         delta = {"stop_reason": reason, "stop_sequence": ended.sequence}
-        yield {"type": "message_delta", "delta": delta, "usage": _usage(self._usage)}
+        yield {"type": "message_delta", "delta": delta, "usage": worded(self._usage)}
         yield {"type": "message_stop"}
 
     def _begin(self, block: Words) -> Iterator[Words]:
@@ -368,15 +369,6 @@ def error_event(error: GatewayError, request_id: str, *, mid_event: bool) -> byt
 def _frame(words: Words) -> bytes:
     kind: str = words["type"]
     return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(words) + b"\n\n"
-
-
-def _usage(usage: Usage) -> Words:
-    said: Words = {
-        "input_tokens": max(usage.input - usage.cached - usage.cache_write, 0),
-        "cache_creation_input_tokens": usage.cache_write, "cache_read_input_tokens": usage.cached,
-        "output_tokens": usage.output,
-    }
-    return {**said, "output_tokens_details": {"thinking_tokens": usage.reasoning}} if usage.reasoning else said
 
 
 def _page(page: Page) -> Words:

@@ -13,6 +13,7 @@ import msgspec
 from gateway.dialects.door import Ending
 from gateway.dialects.gemini.fields import DIALECT
 from gateway.dialects.gemini.parts import read_part
+from gateway.dialects.gemini.usage import searches, usage_of
 from gateway.dialects.neutral import (
     Argued,
     Began,
@@ -41,7 +42,6 @@ from gateway.sse import Event as Frame
 
 LAST_FRAMES: tuple[bytes, ...] = ()
 VERSIONS = ("v1", "v1alpha", "v1beta")
-MOST_TOKENS = 2**40
 ID_LENGTH = 31          # of an answer's id, inside those of its calls: OpenAI takes 40 characters for them
 UNFINISHED = ("", "FINISH_REASON_UNSPECIFIED")
 
@@ -106,6 +106,7 @@ class Reader:
         self._calls = 0                     # of all candidates
         self._candidates: dict[int, _Candidate] = {}
         self._usage: Usage | None = None
+        self._searched = 0                  # the web, so far
 
     def __repr__(self) -> str:
         return f"<Reader {len(self._candidates)} candidates, {self._calls} calls>"
@@ -117,7 +118,8 @@ class Reader:
             return []
         if (message := _error(said)) is not None:
             return [Failed(message)]
-        usage = _usage(said.get("usageMetadata"))
+        self._searched = max(self._searched, searches(said))
+        usage = usage_of(said.get("usageMetadata"), self._searched)
         events: list[Event] = []
         if not self._began:
             self._began, self._id = True, string(said.get("responseId"))
@@ -215,12 +217,14 @@ def ending_of_stream(frames: Iterable[Frame]) -> Ending:
     finish: str | None = None
     usage: Usage | None = None
     error = called = False
+    searched = 0
     for frame in frames:
         said = _read(frame.data) or {}
         called = called or b'"functionCall"' in frame.data
         error = error or _error(said) is not None
         finish = _finish(said) or finish
-        usage = _usage(said.get("usageMetadata")) or usage
+        searched = max(searched, searches(said))
+        usage = usage_of(said.get("usageMetadata"), searched) or usage
     if called and finish == Finish.STOP:
         finish = Finish.TOOLS.value
     return Ending(finish is not None and not error, finish, usage, error)
@@ -272,28 +276,6 @@ def _parts(part: dict[str, Any]) -> list[Part]:
         return read_part(part, "")
     except (BadRequest, RecursionError):
         return []
-
-
-def _usage(counts: object) -> Usage | None:
-    """Return the usage, with thoughts among what was generated and the results of built-in tools among the prompt.
-
-    Google counts both apart. Some of its servers have the thoughts among the candidates' tokens already: there the
-    total is reached without them, and they are not counted twice.
-    """
-    if not isinstance(counts, dict):
-        return None
-    prompt = _count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount")
-    said, thoughts = _count(counts, "candidatesTokenCount"), _count(counts, "thoughtsTokenCount")
-    among = thoughts <= said and prompt + said == _count(counts, "totalTokenCount")
-    output = min(said if among else said + thoughts, MOST_TOKENS)
-    cached = _count(counts, "cachedContentTokenCount")
-    prompt = min(max(prompt, cached), MOST_TOKENS)
-    return Usage(prompt, output, cached, reasoning=thoughts)
-
-
-def _count(counts: dict[str, Any], name: str) -> int:
-    value = counts.get(name)
-    return min(max(value, 0), MOST_TOKENS) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _logprobs(result: object) -> tuple[dict[str, Any], ...]:

@@ -13,6 +13,7 @@ import orjson
 
 from gateway.dialects.gemini.fields import DIALECT
 from gateway.dialects.gemini.parts import FOREIGN, write_media
+from gateway.dialects.gemini.usage import worded
 from gateway.dialects.neutral import (
     Argued,
     Asked,
@@ -163,7 +164,7 @@ class Writer:
         self._told, self._counted = self._usage, False
         said: Words = {"candidates": candidates} if candidates else {}
         if self._usage is not None:
-            said["usageMetadata"] = _usage(self._usage)
+            said["usageMetadata"] = worded(self._usage)
         return {**said, "modelVersion": self._asked.model, "responseId": self._asked.id}
 
     def _take(self, event: Event, choice: _Choice) -> None:
@@ -240,15 +241,6 @@ def _logprobs(tokens: Sequence[Mapping[str, Any]]) -> Words:
 
 def _token(token: Mapping[str, Any]) -> Words:
     return {"token": token.get("token", ""), "logProbability": token.get("logprob", 0.0)}
-
-
-def _usage(usage: Usage) -> Words:
-    said: Words = {"promptTokenCount": usage.input, "candidatesTokenCount": max(usage.output - usage.reasoning, 0)}
-    if usage.cached:
-        said["cachedContentTokenCount"] = usage.cached
-    if usage.reasoning:
-        said["thoughtsTokenCount"] = usage.reasoning
-    return {**said, "totalTokenCount": usage.input + usage.output}
 
 
 def _frame(said: Words | None) -> bytes:

@@ -29,13 +29,13 @@ from gateway.dialects.neutral import (
     Used,
 )
 from gateway.dialects.openai.parts import Words, signature_of
+from gateway.dialects.openai.usage import tier_of, told
 from gateway.dialects.reading import data_url, object_of, objects, string
 from gateway.pricing import Usage
 from gateway.sse import Event as Frame
 
 DONE = b"[DONE]"
 LAST_FRAMES: tuple[bytes, ...] = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data:[DONE]\n\n")
-MOST_TOKENS = 2**40
 MOST_CHOICES = 2**16         # and calls: a number above it is none
 FINISHES = {
     "stop": Finish.STOP, "length": Finish.LENGTH, "tool_calls": Finish.TOOLS, "function_call": Finish.TOOLS,
@@ -46,33 +46,18 @@ FINISHES = {
 }
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _Output(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    prompt_cache_hit_tokens: int | None = None      # DeepSeek
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Output | None = None
-
-
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
+    usage: Any = None
 
 
 class _Chunk(msgspec.Struct):
     """A chunk of a stream or a whole completion, as far as accounting looks at it."""
 
     choices: list[_Choice] = []
-    usage: _Usage | None = None
+    usage: Any = None
+    x_groq: Any = None
+    service_tier: Any = None
     error: Any = None
 
 
@@ -99,6 +84,7 @@ def ending_of_stream(frames: Iterable[Frame]) -> Ending:
     done = error = False
     finish: str | None = None
     usage: Usage | None = None
+    tier = ""
     for frame in frames:
         if frame.data == DONE:
             done = True
@@ -108,7 +94,9 @@ def ending_of_stream(frames: Iterable[Frame]) -> Ending:
             continue
         error = error or chunk.error is not None
         finish = next((c.finish_reason for c in chunk.choices if c.finish_reason), finish)
-        usage = _usage(chunk.usage) or usage
+        usage, tier = _usage(chunk) or usage, tier_of(chunk.service_tier) or tier
+    if usage is not None and tier:
+        usage = usage._replace(tier=tier)       # it may be said in other chunks than the last
     return Ending(complete=(done or finish is not None) and not error, finish=finish, usage=usage, error=error)
 
 
@@ -124,7 +112,7 @@ def ending_of_body(body: bytes) -> Ending:
     if chunk is None:
         return Ending(complete=True)     # not ours to judge: the caller gets the bytes as they are
     finish = next((c.finish_reason for c in chunk.choices if c.finish_reason), None)
-    return Ending(complete=True, finish=finish, usage=_usage(chunk.usage))
+    return Ending(complete=True, finish=finish, usage=_usage(chunk))
 
 
 class _Call:
@@ -216,7 +204,7 @@ class _Reader:
             return [Failed(_message(chunk["error"]))]
         events: list[Event] = []
         choices = objects(chunk.get("choices"))
-        usage = None if chunk.get("usage") is None else _usage_of(chunk["usage"])
+        usage = _told(chunk, choices)
         if not self._begun and (choices or usage is not None):      # Azure's first chunk is about the prompt
             self._begun = True
             events.append(Began(string(chunk.get("id")), string(chunk.get("model"))))
@@ -342,11 +330,11 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_CHOICES else None
 
 
-def _usage_of(value: Any) -> Usage | None:
-    try:
-        return _usage(msgspec.convert(value, _Usage))
-    except msgspec.ValidationError:
+def _told(chunk: Words, choices: list[Words]) -> Usage | None:
+    said = chunk.get("usage")
+    if said is None and "x_groq" not in chunk and not any("usage" in choice for choice in choices):
         return None
+    return told(said, chunk.get("x_groq"), (choice.get("usage") for choice in choices), chunk.get("service_tier"))
 
 
 def _message(error: Any) -> str:
@@ -361,19 +349,5 @@ def _read(data: bytes) -> _Chunk | None:
         return None
 
 
-def _usage(usage: _Usage | None) -> Usage | None:
-    if usage is None:
-        return None
-    given, read, thought = usage.prompt_tokens_details, usage.prompt_cache_hit_tokens, usage.completion_tokens_details
-    prompt, output = _count(usage.prompt_tokens), _count(usage.completion_tokens)
-    reasoning = _count(thought.reasoning_tokens or 0) if thought else 0
-    if reasoning and usage.total_tokens == prompt + output + reasoning:
-        output = _count(output + reasoning)      # xAI counts thinking beside the answer
-    cached = min(_count((given.cached_tokens if given else None) or read or 0), prompt)
-    written = min(_count((given.cache_write_tokens if given else None) or 0), prompt - cached)
-    return Usage(prompt, output, cached, written, reasoning)
-
-
-def _count(tokens: int) -> int:
-    """Return a number of tokens that can be one: less than none would make money of an answer, 10^400 breaks a sum."""
-    return min(max(tokens, 0), MOST_TOKENS)
+def _usage(chunk: _Chunk) -> Usage | None:
+    return told(chunk.usage, chunk.x_groq, (choice.usage for choice in chunk.choices), chunk.service_tier)

@@ -23,6 +23,7 @@ from gateway.dialects.neutral import (
     Used,
 )
 from gateway.dialects.openai.parts import sealed
+from gateway.dialects.openai.usage import tier_worded, worded
 from gateway.dialects.reading import pages
 from gateway.errors import GatewayError
 from gateway.pricing import Usage
@@ -72,7 +73,7 @@ class _Writer:
         """Return the usage, if it was asked for, and the end."""
         last = b""
         if self._wants_usage:
-            last = self._chunk([], _usage(self._usage or Usage(0, 0)))
+            last = self._chunk([], self._usage or Usage(0, 0))
         return last + b"data: [DONE]\n\n"
 
     def _said(self, event: Event) -> bytes:
@@ -97,8 +98,8 @@ class _Writer:
         said = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return self._chunk([said])
 
-    def _chunk(self, choices: list[Words], usage: Words | None = None) -> bytes:
-        shown = {"usage": usage} if self._wants_usage else {}
+    def _chunk(self, choices: list[Words], usage: Usage | None = None) -> bytes:
+        shown = {"usage": usage and worded(usage), **tier_worded(usage)} if self._wants_usage else {}
         return b"data: " + msgspec.json.encode({**self._head, "choices": choices, **shown}) + b"\n\n"
 
 
@@ -218,20 +219,5 @@ def write_whole(asked: Asked, events: Iterable[Event]) -> bytes:
     return msgspec.json.encode({
         "id": f"chatcmpl-{asked.id}", "object": "chat.completion", "created": asked.created, "model": asked.model,
         "choices": [choices[index].words(index) for index in sorted(choices)],
-        "usage": _usage(usage), "system_fingerprint": None,
+        "usage": worded(usage), "system_fingerprint": None, **tier_worded(usage),
     })
-
-
-def _usage(usage: Usage) -> Words:
-    return {
-        "prompt_tokens": usage.input,
-        "completion_tokens": usage.output,
-        "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached, "cache_write_tokens": usage.cache_write, "audio_tokens": 0,
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning, "audio_tokens": 0, "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }

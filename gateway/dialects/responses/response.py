@@ -38,6 +38,7 @@ INCOMPLETE = {
     Finish.REFUSAL: "content_filter",       # without a word; a refusal in words is a complete answer
 }
 CHOICES = {"auto": "auto", "none": "none", "any": "required"}
+TIERS = ("flex", "priority")
 UNNUMBERED = 2**31 - 1      # who ends a broken stream does not know how far it was numbered: certainly not so far
 
 Words = dict[str, Any]
@@ -110,11 +111,12 @@ class Writer:
             self._items.end(complete=self.response()["status"] == "completed")
 
     def _response(self, status: str, **fields: Any) -> Words:
-        usage = None if status == "in_progress" or self._usage is None else _usage(self._usage)
+        used = None if status == "in_progress" else self._usage
+        tier = {"service_tier": used.tier} if used is not None and used.tier in TIERS else {}
         return {
             "id": self._id, "object": "response", "created_at": self._asked.created, "status": status,
             "error": None, "incomplete_details": None, "model": self._asked.model, "output": self._items.words(),
-            **self._echo, "usage": usage, **fields,
+            **self._echo, **tier, "usage": used and _usage(used), **fields,
         }
 
     def _tell(self, kind: str, fields: Words) -> None:

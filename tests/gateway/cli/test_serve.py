@@ -11,8 +11,14 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from gateway import logs
-from gateway.cli.serve import _again, command
+from gateway import config, keys, logs
+from gateway.cli.serve import _again, _check_closed, command
+from gateway.config import Config, GrantConfig
+from gateway.faults import ConfigError
+from gateway.store import keys as store
+from gateway.store.once import once
+from gateway.store.secret import secret_of
+from tests.services import Database
 
 CONFIG = """
 upstreams:
@@ -43,7 +49,74 @@ def test_an_open_gateway_stays_at_home(file: Path, host: str) -> None:
 
     assert 2 == result.exit_code
     assert "no `keys` are configured" in result.output
-    assert "hint: add a `keys:` section, or listen on 127.0.0.1" in result.output
+    hint = "hint: add a `keys:` section, or make one with `thriftgate keys create`, or listen on 127.0.0.1"
+    assert hint in result.output
+
+
+class TestKeysElsewhere:
+    """An address that others reach, and no `keys` in the configuration."""
+
+    @staticmethod
+    def parse(directory: Path, more: str = "", url: str = "sqlite", ledger: str = "") -> Config:
+        """A configuration with a store."""
+        return config.parse(f'{CONFIG}\nledger: {{directory: "{directory}", url: "{url}", {ledger}}}\n{more}', {})
+
+    @staticmethod
+    def make(read: Config, name: str) -> None:
+        """Make a key in its store."""
+        kept = keys.kept(secret_of(read.ledger), keys.text_of(b"0" * 32))
+        made = keys.new(name, GrantConfig(), kept, 1_000)
+        once(read.ledger, lambda engine: store.create(engine, made, kept.check))
+
+    def test_a_key_of_the_store_will_do(self, tmp_path: Path) -> None:
+        """It may start, and is open to nobody else."""
+        read = self.parse(tmp_path)
+        self.make(read, "web")
+
+        assert not _check_closed(read, "0.0.0.0")
+
+    def test_so_will_an_admin(self, tmp_path: Path) -> None:
+        """Who can make keys; until then nobody enters."""
+        assert not _check_closed(self.parse(tmp_path, "admin: {key: sixteen-characters}"), "0.0.0.0")
+
+    def test_at_home_nothing_is_looked_at(self, tmp_path: Path) -> None:
+        """It may be open, as long as there are no keys; the store may be away."""
+        assert _check_closed(self.parse(tmp_path, url="postgresql://me@127.0.0.1:1/none"), "localhost")
+        assert _check_closed(self.parse(tmp_path, "keys: {app: {secret: tg-app}}"), "::1")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_revoked_one_will_not(self, tmp_path: Path) -> None:
+        """Nobody could enter."""
+        read = self.parse(tmp_path)
+        self.make(read, "web")
+        once(read.ledger, lambda engine: store.revoke(engine, "web", 2_000))
+
+        with pytest.raises(ConfigError, match="no `keys` are configured: anybody could spend"):
+            _check_closed(read, "0.0.0.0")
+
+    @pytest.mark.parametrize(
+        ("url", "ledger", "said"),
+        [
+            ("none", "", "no `keys` are configured: anybody could spend"),
+            ("postgresql://me:hidden@127.0.0.1:1/none", "", "those of the store cannot be used: the store"),
+            ("sqlite", "secret: another-secret-of-ours", "were made with another secret than this gateway's"),
+        ],
+        ids=["no store", "away", "another secret"],
+    )
+    def test_keys_that_cannot_be_used(self, tmp_path: Path, url: str, ledger: str, said: str) -> None:
+        """It does not start: whoever waits for the gateway is told what is missing, without an address's password."""
+        self.make(self.parse(tmp_path), "web")
+        with pytest.raises(ConfigError) as caught:
+            _check_closed(self.parse(tmp_path, url=url, ledger=ledger), "0.0.0.0")
+
+        assert said in str(caught.value)
+        assert "hidden" not in str(caught.value)
+
+    def test_a_store_without_its_secret(self, tmp_path: Path, postgres: Database) -> None:
+        """PostgreSQL has keys, and nothing says what they were hashed with: the remedy is named."""
+        self.make(self.parse(tmp_path, url=postgres.url, ledger="secret: sixteen-characters"), "web")
+        with pytest.raises(ConfigError, match="nothing says what they hash keys with"):
+            _check_closed(self.parse(tmp_path, url=postgres.url), "0.0.0.0")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.money import BudgetConfig, LedgerConfig, LimitsConfig, SharedConfig
+from gateway.config.money import AdminConfig, BudgetConfig, LedgerConfig, LimitsConfig, SharedConfig
 from gateway.config.strict import Secret
 
 NAN = float("nan")
@@ -31,7 +31,11 @@ LIMITS: list[tuple[Any, str, list[Any], str, list[Any]]] = [
     (LedgerConfig, "hours_days", [0], "`hours_days` of at least 1", [1, 1100]),
     (LedgerConfig, "days_days", [89], "`days_days` of at least `hours_days`", [90]),
     (LedgerConfig, "prompts_days", [0, 31], "`prompts_days` from 1 to `receipts_days`", [1, 30]),
+    (LedgerConfig, "secret", [Secret("x" * 15)], "`secret` of at least 16 characters", [None, Secret("x" * 16)]),
+    (AdminConfig, "key", [Secret("x" * 15)], "`key` of at least 16 characters", [None, Secret("x" * 16)]),
     (SharedConfig, "url", [Secret("http://x")], "`url` to begin with redis://", [None, Secret("rediss://x")]),
+    (SharedConfig, "url", [Secret(f"redis://{rest}") for rest in ("", ":pass/word@h", "h:65536", "[h", "/0")],
+     "`url` to name a host", [Secret("redis://:pass%2Fword@h:6379/0"), Secret("redis://[::1]")]),
     (SharedConfig, "timeout_ms", [0], "`timeout_ms` of at least 1", [1]),
     (SharedConfig, "lease_ms", [-1], "`lease_ms` of at least 0", [0]),
 ]
@@ -50,7 +54,7 @@ def test_what_is_out_of_bounds_is_refused(kind: Any, name: str, wrong: list[Any]
 def test_nothing_that_may_be_secret_shows() -> None:
     """Addresses of stores and webhooks carry passwords."""
     told = repr((
-        LedgerConfig(url=Secret("postgresql://me:hidden@h/d"), secret=Secret("hidden")),
+        LedgerConfig(url=Secret("postgresql://me:hidden@h/d"), secret=Secret("hidden-" * 3)),
         SharedConfig(url=Secret("redis://:hidden@h")), budget(webhook=Secret("https://h/hidden")),
     ))
 

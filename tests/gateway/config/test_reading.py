@@ -151,7 +151,7 @@ admin: {key: "${TOKEN}"}
 
 def test_money() -> None:
     """Limits, budgets, the ledger and what nodes share are read whole; a secret may be part of an address."""
-    read = config.parse(SMALL + MONEY, {"TOKEN": "hidden"})
+    read = config.parse(SMALL + MONEY, {"TOKEN": "hidden-and-enough"})
 
     assert KeyConfig(
         secret=Secret("a"), owner="team", expires=datetime(2027, 1, 1, tzinfo=UTC), metadata={"app": "chat"},
@@ -159,16 +159,16 @@ def test_money() -> None:
         limits=LimitsConfig(requests_per_minute=60, requests_burst=5, tokens_per_minute=9_000, concurrency=3),
     ) == read.keys["app"]
     assert BudgetConfig(
-        usd=100, on_budget="cheapest", soft=[0.5, 0.9], webhook=Secret("https://h/hidden")
+        usd=100, on_budget="cheapest", soft=[0.5, 0.9], webhook=Secret("https://h/hidden-and-enough")
     ) == read.owners["team"].budget
     assert BudgetConfig(usd=1_000, per="total") == read.budget
     assert LedgerConfig(
-        url=Secret("postgresql://me:hidden@h/d"), directory=str(Path("here").absolute()), receipts_days=7,
+        url=Secret("postgresql://me:hidden-and-enough@h/d"), directory=str(Path("here").absolute()), receipts_days=7,
         prompts_days=2, log=False,
     ) == read.ledger
     assert SharedConfig(url=Secret("redis://h"), timeout_ms=10, lease_ms=500, then="open") == read.shared
-    assert Secret("hidden") == read.admin.key
-    assert "hidden" not in repr(read)
+    assert Secret("hidden-and-enough") == read.admin.key
+    assert "hidden-and-enough" not in repr(read)
 
 
 @pytest.mark.parametrize(("text", "path", "problem"), [

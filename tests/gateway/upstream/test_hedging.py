@@ -80,9 +80,9 @@ class TestMoney:
         hedges = Hedges(HedgeConfig(share=1.0, usd_per_hour=0.01))
         for _ in range(10):
             hedges.seen()
-        hedges.spent(0.0, 4_000)
+        hedges.spent(0.0, 4_000_000)
         below = hedges.allows(1.0)
-        hedges.spent(1_800.0, 6_000)
+        hedges.spent(1_800.0, 6_000_000)
 
         assert (below, hedges.allows(1_800.0), hedges.allows(HOUR_S - 1), hedges.allows(HOUR_S)) == (
             True, False, False, True

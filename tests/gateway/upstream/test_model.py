@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import Deadlines, EndpointConfig, HealthConfig, ModelConfig, RouteDeadlines, UpstreamConfig
 from gateway.config.settings import Dialect
-from gateway.pricing import Price
+from gateway.pricing import Price, tariff
 from gateway.upstream.model import Deployment, Model, build
 from gateway.upstream.pool import Limits
 
@@ -57,11 +57,11 @@ async def test_build() -> None:
     assert sorted((made.name, made.slots.limit) for made in pools) == [("a", 9), ("b", 9)]
     assert built["small"].pool is built["large"].pool
     seen = {
-        name: (m.name, m.upstream_name, m.price, m.context, m.tools, m.images, m.structured, m.continues, m.deadlines)
+        name: (m.name, m.upstream_name, m.tariff, m.context, m.tools, m.images, m.structured, m.continues, m.deadlines)
         for name, m in built.items()
     }
     assert seen == {
-        "small": ("small", "a-small", Price(1, 2), 5, False, True, True, False, Deadlines()),
+        "small": ("small", "a-small", tariff(Price(1, 2)), 5, False, True, True, False, Deadlines()),
         "large": ("large", "a-large", None, 6, True, False, False, True, Deadlines()),
         "other": ("other", "b-other", None, 7, True, True, True, False, LONG),
     }

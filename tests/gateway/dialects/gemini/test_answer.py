@@ -67,7 +67,7 @@ SAID: list[Event] = [
     Called(0, "call_r-1_0", "f", "c2ln"), Argued(0, '{"a":{"b":[1,2.5]}}'), Called(1, "x", "g"), Argued(1, "{}"),
     Shown(Media("image", "image/png", "aaaa")), Shown(Native("gemini", {"executableCode": {"code": "1"}})),
     Thought("", None, "ZW5k", "gemini"), Cited("gemini", {"groundingMetadata": {"webSearchQueries": ["q"]}}),
-    Ended(Finish.TOOLS), Used(Usage(11, 8, 4, reasoning=3)),
+    Ended(Finish.TOOLS), Used(Usage(11, 8, 4, reasoning=3, searches=1)),
 ]
 
 
@@ -229,14 +229,12 @@ def test_a_reason_in_every_chunk() -> None:
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
-        (counts(10, candidatesTokenCount=5, totalTokenCount=15), Usage(10, 5)),
         (counts(10, candidatesTokenCount=5, thoughtsTokenCount=7, totalTokenCount=22), Usage(10, 12, reasoning=7)),
         (counts(10, candidatesTokenCount=12, thoughtsTokenCount=7, totalTokenCount=22), Usage(10, 12, reasoning=7)),
         (counts(10, cachedContentTokenCount=8), Usage(10, 0, 8)),
         (counts(1, cachedContentTokenCount=8), Usage(8, 0, 8)),
         (counts(10, toolUsePromptTokenCount=4), Usage(14, 0)),
         ({"promptTokenCount": -1, "candidatesTokenCount": 10**30, "thoughtsTokenCount": "x"}, Usage(0, 2**40)),
-        ({"promptTokenCount": True, "candidatesTokenCount": 1.5}, Usage(0, 0)),
     ],
 )
 def test_every_token_counts_once(usage: dict[str, Any], expected: Usage) -> None:
@@ -343,8 +341,9 @@ def test_an_error_in_the_midst() -> None:
 def test_how_a_stream_ends() -> None:
     """A stream is complete with a reason; calls make it one of tools; the last usage counts."""
     frames = Parser().feed(stream(RECORDED))
+    used = Usage(11, 8, 4, reasoning=3, searches=1)
 
-    assert Ending(complete=True, finish="tools", usage=Usage(11, 8, 4, reasoning=3)) == answer.ending_of_stream(frames)
+    assert Ending(complete=True, finish="tools", usage=used) == answer.ending_of_stream(frames)
     assert Ending(usage=Usage(9, 3, reasoning=3)) == answer.ending_of_stream(frames[:-1])
     assert Ending() == answer.ending_of_stream([])
     assert Ending(complete=True) == answer.ending_of_body(b"not ours to judge")

@@ -246,7 +246,7 @@ PIECES: st.SearchStrategy[list[Event]] = st.one_of(
 )
 ANSWERS = st.tuples(
     st.lists(PIECES, max_size=6), st.sampled_from([Finish.STOP, Finish.LENGTH, Finish.FILTER]),
-    st.builds(lambda i, o, r, c: Usage(i + c, o + r, c, reasoning=r), *[st.integers(0, 99)] * 4),
+    st.builds(lambda i, o, r, c: Usage(1 + i + c, o + r, c, reasoning=r), *[st.integers(0, 99)] * 4),
 )
 
 

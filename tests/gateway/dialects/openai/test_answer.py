@@ -64,7 +64,7 @@ STREAMS: dict[str, tuple[list[bytes], Ending]] = {
     "too deep": ([b"[" * 200_000, b'{"error":' + b"[" * 200_000, DONE], Ending(complete=True)),
     "less than no tokens": (
         [b'{"usage":{"prompt_tokens":-5,"completion_tokens":-1,"prompt_tokens_details":{"cached_tokens":-2}}}', DONE],
-        Ending(complete=True, usage=Usage(0, 0, 0)),
+        Ending(complete=True),
     ),
 }
 

@@ -73,6 +73,15 @@ def test_a_stream() -> None:
     assert {(chunk["id"], chunk["model"], chunk["created"]) for chunk in chunks} == {("chatcmpl-r1", "auto", 17)}
 
 
+@pytest.mark.parametrize(("tier", "said"), [("flex", "flex"), ("priority", "priority"), ("batch", None), ("", None)])
+def test_how_it_was_served_is_said(tier: str, said: str | None) -> None:
+    """Beside the usage, where OpenAI has a name for it."""
+    events: list[Event] = [Said("a"), Ended(Finish.STOP), Used(Usage(9, 5, tier=tier))]
+    whole = orjson.loads(openai.write_whole(asked(), events))
+
+    assert (streamed(events)[-1].get("service_tier"), whole.get("service_tier")) == (said, said)
+
+
 def test_usage_is_given_to_those_who_asked() -> None:
     """Without `include_usage` there is no chunk without choices, which older clients fall over."""
     assert all(chunk["choices"] and "usage" not in chunk for chunk in streamed(ANSWER, usage=False))

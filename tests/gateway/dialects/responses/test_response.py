@@ -171,6 +171,16 @@ def test_usage() -> None:
     assert [14, 14, 9] == [one["response"]["usage"]["total_tokens"] for one in (late, early, least)]
 
 
+@pytest.mark.parametrize(("tier", "said"), [
+    ("flex", "flex"), ("priority", "priority"), ("batch", "default"), ("", "default"),
+])
+def test_how_it_was_served(tier: str, said: str) -> None:
+    """As the provider had it, where OpenAI has a name for that; until then as it was asked for."""
+    events = frames(written([Said("a"), Ended(Finish.STOP), Used(Usage(9, 5, tier=tier))]))
+
+    assert [events[at]["response"]["service_tier"] for at in (0, -1)] == ["default", said]
+
+
 def test_no_end_without_a_reason() -> None:
     """Where nobody said that the answer has ended, no event says so; nothing is written twice."""
     writes = writer(ASKED)

@@ -1,0 +1,111 @@
+"""What a request may use: money and rate, asked for when it is known where it may go, and settled when it is over.
+
+The budget comes first: it says which targets are paid for. Then the limits: among those, the first whose model has
+room is the one to begin with. All of it is allowed or nothing is taken.
+"""
+
+from collections.abc import Mapping
+
+from gateway.admission import Admission, Ticket
+from gateway.auth import Caller
+from gateway.config import Config
+from gateway.estimating import Ratios
+from gateway.limits import Limited
+from gateway.receipt import Receipt
+from gateway.router import Plan, Reason
+from gateway.treasury import Budget, Reservation, Treasury
+from gateway.upstream.model import Model
+from gateway.wire import ChatRequest
+
+OUTPUT_TOKENS = 300          # of an answer, as far as limits of tokens go, where the caller sets no limit
+
+
+class Allowance:
+    """What one request may use. It is ended once, synchronously."""
+
+    __slots__ = ("_reservation", "_ticket", "plan")
+
+    def __init__(self, plan: Plan, ticket: Ticket, reservation: Reservation) -> None:
+        self.plan = plan
+        self._ticket = ticket
+        self._reservation = reservation
+
+    def __repr__(self) -> str:
+        return f"<Allowance {len(self.plan.targets)} targets>"
+
+    def may_call(self, model: str) -> bool:
+        """Say whether the limits of this model have room for the request; it is taken then."""
+        return self._ticket.may_call(model)
+
+    def headers(self) -> dict[str, str]:
+        """Return what the response says of the limits of the caller's key."""
+        return self._ticket.headers()
+
+    def end(self, receipt: Receipt) -> None:
+        """Book what was used instead of what was thought of, and give the rest back."""
+        if receipt.usage is not None:
+            self._ticket.settle(receipt.usage.input + receipt.usage.output, receipt.model)
+        self._ticket.close()
+        self._reservation.settle(receipt.unused_nanos if receipt.cost_nanos is None else receipt.cost_nanos)
+
+
+class Allowing:
+    """Allows requests what the limits and budgets of one configuration leave them."""
+
+    def __init__(
+        self, config: Config, models: Mapping[str, Model], admission: Admission, treasury: Treasury, ratios: Ratios
+    ) -> None:
+        self._routes = {name: Limited(f"route:{name}", route.limits) for name, route in config.routes.items()}
+        self._limits = {name: Limited(f"model:{name}", model.limits) for name, model in config.models.items()}
+        self._twice = {name for name, route in config.routes.items() if route.hedge is not None or route.continuation}
+        self._owners = {name: Budget(f"owner:{name}", owner.budget) for name, owner in config.owners.items()}
+        self._all = () if config.budget is None else (Budget("all", config.budget),)
+        self._limited = any(limited.limits.any for limited in (*self._routes.values(), *self._limits.values()))
+        self._models = models
+        self._admission = admission
+        self._treasury = treasury
+        self._ratios = ratios
+
+    def __repr__(self) -> str:
+        return f"<Allowing {self._admission!r} {self._treasury!r}>"
+
+    def peek(self, caller: Caller, route: str | None) -> None:
+        """Raise RateLimited where it is known already that there is no room, before any work is put in."""
+        self._admission.peek(self._required(caller, route))
+
+    async def allow(self, caller: Caller, plan: Plan, request: ChatRequest, receipt: Receipt) -> Allowance:
+        """Return what the request may use. Raises RateLimited, BudgetExceeded, or Unavailable where nobody knows."""
+        budgets = self.budgets(caller)
+        ceilings = [self._ceiling(target.model, plan, request) for target in plan.targets] if budgets else []
+        reservation = await self._treasury.reserve(budgets, ceilings)
+        try:
+            if budgets:
+                plan = plan.only(reservation.affordable, Reason.BUDGET)
+                receipt.budgets = reservation.accounts()
+            alternatives = [self._limits[target.model] for target in plan.targets]
+            ticket = await self._admission.admit(self._required(caller, plan.route), alternatives, self._tokens(request))
+        except BaseException:
+            reservation.release()
+            raise
+        return Allowance(plan.only(range(ticket.chosen, len(plan.targets)), Reason.LIMIT), ticket, reservation)
+
+    def budgets(self, caller: Caller) -> tuple[Budget, ...]:
+        """Return whose money it is."""
+        own = () if caller.budget is None else (Budget(f"key:{caller.name}", caller.budget),)
+        owner = self._owners.get(caller.owner or "")
+        return (*own, *(() if owner is None else (owner,)), *self._all)
+
+    def _required(self, caller: Caller, route: str | None) -> list[Limited]:
+        of_key = Limited(f"key:{caller.name}", caller.limits)
+        return [of_key] if route is None else [of_key, self._routes[route]]
+
+    def _ceiling(self, name: str, plan: Plan, request: ChatRequest) -> int | None:
+        """Return what a request costs at most there, in nano-dollars; None where its price is unknown."""
+        model = self._models[name]
+        if model.tariff is None:
+            return None
+        usage = self._ratios.ceiling(name, request, model)
+        return model.tariff.cost(usage).total * (2 if plan.route in self._twice else 1)
+
+    def _tokens(self, request: ChatRequest) -> int:
+        return self._ratios.prompt_tokens(request) + (request.max_output or OUTPUT_TOKENS)
