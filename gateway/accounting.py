@@ -3,7 +3,7 @@
 Pure: every request passes here once, when its answer is over, and what was counted teaches what is estimated next.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from gateway.config import RouteConfig
 from gateway.counterfactual import Answered, Counterfactual, Learned, Top, tokenisers
@@ -36,16 +36,16 @@ class Accounting:
             return                              # which is free
         self._count(receipt, request, model)
         usage = receipt.usage
-        if usage is None or model.tariff is None:
+        if usage is None:
             return
-        cost = model.tariff.cost(usage)
-        if not receipt.unpriced:
+        cost = None if model.tariff is None else model.tariff.cost(usage)
+        if cost is not None and not receipt.unpriced:
             receipt.cost_nanos, receipt.cost_parts = cost.total + receipt.unused_nanos, cost.parts()
         if receipt.route is not None:
             top = self._tops[receipt.route]
-            answered = Answered(model.name, usage, cost.total, receipt.conversation)
+            answered = Answered(model.name, usage, cost and cost.total, receipt.conversation)
             tokens = tokenisers(self._learned(model, request), self._learned(top, request))
-            receipt.premium = self._counterfactual.premium(answered, Top(top.name, _cost_of(top), tokens), now)
+            receipt.premium = self._counterfactual.premium(answered, Top(top.name, top.tariff, tokens), now)
 
     def unused(self, receipt: Receipt, name: str, request: ChatRequest) -> int:
         """Book a call whose answer was not used: its prompt, which is all that is known. Returns nano-dollars."""
@@ -72,15 +72,10 @@ class Accounting:
         cut = receipt.outcome is not Outcome.OK
         exchange = Exchange(request, model.pool.dialect, receipt.sent_bytes - receipt.continued_at, cut)
         if receipt.usage is None or cut:
-            receipt.usage = self._ratios.estimate(model.name, exchange, receipt.usage)
+            receipt.usage = self._ratios.estimate(model.name, exchange, receipt.usage, most=model.max_output)
         elif not receipt.continued:             # else the request was another one
             self._ratios.learn(model.name, exchange, receipt.usage)
 
     def _learned(self, model: Model, request: ChatRequest) -> Learned | None:
         learned = self._ratios.learned(model.name, request)
         return None if learned is None else Learned(*learned)
-
-
-def _cost_of(model: Model) -> Callable[[Usage], int | None]:
-    tariff = model.tariff
-    return lambda usage: None if tariff is None else tariff.cost(usage).total

@@ -77,13 +77,13 @@ class Allowing:
         """Return what the request may use. Raises RateLimited, BudgetExceeded, or Unavailable where nobody knows."""
         budgets = self.budgets(caller)
         ceilings = [self._ceiling(target.model, plan, request) for target in plan.targets] if budgets else []
-        reservation = await self._treasury.reserve(budgets, ceilings)
+        reservation = await self._treasury.reserve(budgets, ceilings, [target.model for target in plan.targets])
         try:
             if budgets:
                 plan = plan.only(reservation.affordable, Reason.BUDGET)
                 receipt.budgets = reservation.accounts()
-            alternatives = [self._limits[target.model] for target in plan.targets]
-            ticket = await self._admission.admit(self._required(caller, plan.route), alternatives, self._tokens(request))
+            required, models = self._required(caller, plan.route), [self._limits[each.model] for each in plan.targets]
+            ticket = await self._admission.admit(required, models, self._tokens(request))
         except BaseException:
             reservation.release()
             raise
@@ -105,7 +105,9 @@ class Allowing:
         if model.tariff is None:
             return None
         usage = self._ratios.ceiling(name, request, model)
-        return model.tariff.cost(usage).total * (2 if plan.route in self._twice else 1)
+        written = usage._replace(cache_write=usage.input)           # which may cost more, or less
+        most = max(model.tariff.cost(usage).total, model.tariff.cost(written).total)
+        return most * (2 if plan.route in self._twice else 1)
 
     def _tokens(self, request: ChatRequest) -> int:
         return self._ratios.prompt_tokens(request) + (request.max_output or OUTPUT_TOKENS)

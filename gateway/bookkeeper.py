@@ -44,7 +44,7 @@ CLOSE_S = 5.0           # how long a shutdown stores what is on disk
 
 T = TypeVar("T")
 Job = Callable[[AsyncEngine], Awaitable[None]]
-Hook = Callable[[str, Mapping[tuple[str, str], int]], Awaitable[None]]
+Hook = Callable[[str, str, Mapping[tuple[str, str], int]], Awaitable[None]]
 clock = time.monotonic
 
 
@@ -68,6 +68,7 @@ class Bookkeeper:
         self._is_open = asyncio.Event()
         self._away = _Trouble("store away", "store back")
         self._hooked = _Trouble("stored receipts not settled", "stored receipts settled")
+        self._adopt_at = 0.0
         self._wait = _Patience()
         self._hook_wait = _Patience()
         self._owed: set[Path] = set()               # stored, but not everybody was told
@@ -91,7 +92,7 @@ class Bookkeeper:
             self._loop.call_soon_threadsafe(lambda: spawn(self._repeat(seconds, work)))
 
     def after_saved(self, work: Hook) -> None:
-        """Have something done with each segment once it is stored: its name, and what was spent by budget and period.
+        """Have something done with each segment once it is stored: its name, its holder, what was spent of what budget.
 
         It is done again where it fails, or where nobody knows whether it was done: by the name it can tell.
         """
@@ -122,6 +123,7 @@ class Bookkeeper:
             raise StoreError(f"{ASKS} questions are waiting for the store")
 
         async def answer() -> T:
+            """Do the work on the bookkeeper's loop."""
             return await work(engine)
 
         asked = asyncio.run_coroutine_threadsafe(answer(), loop)
@@ -161,16 +163,24 @@ class Bookkeeper:
 
     async def _storing(self) -> None:
         """Carry segments to the store until stopped, and once more then."""
-        adopt_at, last = 0.0, False
-        while not last:
+        last = False
+        while True:
+            try:
+                await self._round(last=last)
+            except Exception as error:  # noqa: BLE001 - a store that is away, a disk: the next round must find somebody
+                self._failing(error)
+            if last:
+                return
             last = await self._stopped_within(ROTATE_S)
-            if clock() >= adopt_at:
-                self._adopt()
-                adopt_at = clock() + ADOPT_S
-            if last or len(self.spool.closed()) < MANY:
-                self.spool.rotate()
-            if last or self._wait.over():
-                await self._store_all()
+
+    async def _round(self, *, last: bool) -> None:
+        if clock() >= self._adopt_at:
+            self._adopt_at = clock() + ADOPT_S
+            self._adopt()
+        if last or len(self.spool.closed()) < MANY:
+            self.spool.rotate()
+        if last or self._wait.over():
+            await self._store_all()
 
     async def _stopped_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -182,14 +192,10 @@ class Bookkeeper:
             logs.say("receipts found", holders=len({spool.holder_of(path.stem) for path in adopted}))
 
     async def _store_all(self) -> None:
-        """Store every segment, the oldest first, as far as the store plays along."""
+        """Store every segment, the oldest first, as far as the store plays along. Raises what went wrong with all."""
         failed: dict[Path, Exception] = {}
         stored = False
-        try:
-            engine = self._engine or await self._open()
-        except (StoreError, OSError) as error:
-            self._failing(error)
-            return
+        engine = self._engine or await self._open()
         for path in self._due():
             began = clock()
             try:
@@ -203,10 +209,9 @@ class Bookkeeper:
             await self._stopped_within(clock() - began)     # a long queue leaves the path half of a core
         self._failures.update(failed.keys())
         if failed and not stored:
-            self._failing(next(iter(failed.values())))
-        else:
-            self._working()
-            self._strike(failed)
+            raise next(iter(failed.values()))
+        self._working()
+        self._strike(failed)
 
     def _due(self) -> list[Path]:
         """Return the segments to be stored now: the oldest first, but those last that failed before."""
@@ -256,15 +261,19 @@ class Bookkeeper:
     async def _save(self, engine: AsyncEngine, path: Path) -> bool:
         """Store a segment, and say whether nobody needs it any more."""
         rows, unreadable = spool.read(path)
-        if await receipts.save(engine, path.stem, spool.holder_of(path.stem), rows, settle=self._settle):
+        segment, holder = path.stem, spool.holder_of(path.stem)
+        if await receipts.save(engine, segment, holder, rows, settle=self._settle):
             self._metrics.stored.inc(len(rows))
             self._metrics.dropped.inc(unreadable)
         if not self._hooks:
             return True
+        if not self._hook_wait.over():
+            self._owed.add(path)
+            return False
         sums = _spent(rows)
         try:
             for hook in self._hooks:
-                await hook(path.stem, sums)
+                await hook(segment, holder, sums)
         except Exception as error:  # noqa: BLE001 - whoever it is, the segment waits until they can be told
             self._owed.add(path)
             self._hooked.happened(error)

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway import spool, storedkeys
 from gateway.admission import Admission
+from gateway.alerts import Alerts
 from gateway.bookkeeper import Bookkeeper
 from gateway.config import Config
 from gateway.counterfactual import Counterfactual
@@ -16,7 +17,9 @@ from gateway.estimating import Ratios
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.shared.client import Shared
+from gateway.store.accounts import Stored
 from gateway.storedkeys import StoredKeys
+from gateway.teller import Teller
 from gateway.treasury import Treasury
 
 KNOWN_S = 1.0       # how long a start waits for the stored keys
@@ -29,13 +32,16 @@ class Books:
         ledger = config.ledger
         self.metrics = metrics
         self.shared = None if config.shared.url is None else Shared(config.shared, time.monotonic)
-        self.bookkeeper = Bookkeeper(ledger, metrics, spool.new_holder(), settle=self.shared is None)
+        holder = spool.new_holder()
+        self.bookkeeper = Bookkeeper(ledger, metrics, holder, settle=self.shared is None)
         self.ledger = Ledger(
             write if ledger.log or not ledger.on else None, metrics, spool=self.bookkeeper.spool if ledger.on else None
         )
         self.keys = StoredKeys(ledger)
         self.admission = Admission(config.shared, self.shared, metrics, time.monotonic)
-        self.treasury = Treasury()
+        self._alerts = Alerts()
+        teller = Teller(Stored(self.bookkeeper.ask), holder, time.monotonic, self._alerts)
+        self.treasury = Treasury(teller, time.monotonic, time.time, lets_pass=config.shared.then == "open")
         self.ratios = Ratios()
         self.counterfactual = Counterfactual()
         self._keeps = ledger.on
@@ -55,6 +61,8 @@ class Books:
         """Keep what is left, and close the store."""
         await self.ledger.close()
         await self.admission.close()
+        await self.treasury.close()
+        await self._alerts.close()
         await self.bookkeeper.close()
         if self.shared is not None:
             await self.shared.close()

@@ -3,8 +3,8 @@
     limit ≥ spent + what is lent and not spent yet
 
 A process (a *holder*) borrows a part of what is left and spends from that without asking anybody. A loan lasts for a
-term and is renewed; what a holder does not renew is forgotten, so that a process that was killed keeps nothing. What was
-really spent comes with the stored receipts: it raises `spent` and lowers the loan by the same.
+term and is renewed; what is not renewed is forgotten, so that a process that was killed keeps nothing. What was really
+spent comes with the stored receipts: it raises `spent` and lowers the loan by the same.
 
 A loan is two figures that only say what happened so far, `lent` and `settled`. Their difference is what is still out,
 and a holder that did not hear an answer learns from the next one what became of its question. Questions are numbered:
@@ -114,7 +114,7 @@ class Book:
             loan.lent_nanos = min(loan.lent_nanos, loan.settled_nanos)
         elsewhere = 0
         crossed: tuple[int, ...] = ()
-        if ask.number > loan.number:
+        if True:
             loan.number, loan.expires_ms, loan.lean = ask.number, now_ms + term_ms, ask.lean
             loan.lent_nanos = min(loan.lent_nanos, max(ask.keep_nanos, loan.settled_nanos))
             if not self._lend(loan, ask, now_ms):
@@ -136,7 +136,8 @@ class Book:
         owed = max(loan.settled_nanos - loan.lent_nanos, 0)
         most = max(self.free(ask.limit_nanos, now_ms) + owed, 0)
         share = min(ask.want_nanos, most // SHARE)
-        loan.lean = share < ask.want_nanos and share <= ask.need_nanos
+        if ask.want_nanos:
+            loan.lean = share < ask.want_nanos and share <= ask.need_nanos
         if ask.least_nanos > most:
             return False
         loan.lent_nanos += min(max(ask.need_nanos, share), most)

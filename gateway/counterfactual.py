@@ -6,20 +6,19 @@ would have been in its prompt cache: that much of the prompt counts as cached, o
 in its own, where that is more or no turn is known.
 
 The interval is that of 90 %. Each of the two ratios has a deviation on the log scale; what the prompt and what the
-answer may cost more or less is put together by squares. It is the interval of what such requests cost on the average: a
-single answer may be longer or shorter than that. The errors of a pair of models are common to all its requests, so they
-do not become smaller in a sum: the interval of a sum has the sums of lows and of highs as its ends.
+answer may cost more or less is put together by squares. The errors of a pair of models are common to all its requests,
+so they do not become smaller in a sum: the interval of a sum has the sums of lows and of highs as its ends. It is meant
+for sums, of at least as many requests as were audited: a single answer may well be longer or shorter than that.
 
 When the top rung itself answered, it is what the answer cost. Only where the turn before was another model's is the
 prompt priced with the cache that it would have found.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from math import exp, hypot, log, sqrt
 from typing import NamedTuple
 
-from gateway.pricing import Usage
+from gateway.pricing import Tariff, Usage
 from gateway.receipt import Premium
 
 MEAN_TO_STANDARD = 1.2533   # deviations of a normal distribution
@@ -30,8 +29,8 @@ LEAST_CACHED = 1_024        # tokens: shorter prompts no provider caches
 CONVERSATIONS = 10_000      # whose last turn is remembered
 
 # How far one audit's ratio is from that of its pair, relative; an assumption that counts for a few audits.
-PROMPT_SPREAD, ANSWER_SPREAD = 0.15, 0.8
-SPREAD_WEIGHT = 5.0
+PROMPT_SPREAD, ANSWER_SPREAD = 0.15, 1.0
+SPREAD_WEIGHT = 10.0
 
 
 class Ratio(NamedTuple):
@@ -69,10 +68,10 @@ class Answered(NamedTuple):
 
 
 class Top(NamedTuple):
-    """The top rung: its price in nano-dollars (None: not known), and its tokens for one of the other model's."""
+    """The top rung: its price, where it is known, and its tokens for one of the other model's."""
 
     model: str
-    cost: Callable[[Usage], int | None]
+    tariff: Tariff | None
     tokens: Ratio = TOKENISERS
 
 
@@ -105,14 +104,14 @@ class Counterfactual:
         """Return what the request would have cost there; None where that has no price. Once for each answer."""
         same = answered.model == top.model
         turn = self._turn(answered.conversation, top.model, now)
-        held = 0 if turn is None else turn.tokens
-        prompts, answers = (EXACTLY, EXACTLY) if same else self.ratios(answered.model, top)
-        usage = _usage(answered.usage, prompts.times, answers.times, held)
-        self._remember(answered, top.model, usage.input, prompts.times, now)
         if same and (turn is None or turn.model == top.model):
+            self._remember(answered, top.model, answered.usage.input, 1.0, now)
             cost = answered.cost_nanos
             return None if cost is None else Premium(cost, cost, cost)
-        return _priced(usage, top.cost, prompts.deviation, answers.deviation)
+        prompts, answers = (EXACTLY, EXACTLY) if same else self.ratios(answered.model, top)
+        usage = _usage(answered.usage, prompts.times, answers.times, 0 if turn is None else turn.tokens)
+        self._remember(answered, top.model, usage.input, prompts.times, now)
+        return None if top.tariff is None else _priced(usage, top.tariff, prompts.deviation, answers.deviation)
 
     def _turn(self, conversation: str | None, top: str, now: float) -> "_Turn | None":
         """Return the conversation's turn before, as long as a cache would have it."""
@@ -177,13 +176,16 @@ class _Seen:
             self._bb += b * b
 
     def given(self, before: Ratio) -> Ratio:
-        """Return the ratio, where `before` is what was thought of it."""
+        """Return the ratio, where `before` is what was thought of it.
+
+        The error is that of the audits and as much again: those requests that it is used for are themselves a sample.
+        """
         if not self._number:
             return before
         times = self._b / self._a
         off = max(self._bb / times**2 - 2 * self._ab / times + self._aa, 0.0) / self._aa * self._number
         spread = (off + SPREAD_WEIGHT * self._spread**2) / (self._number - 1 + SPREAD_WEIGHT)
-        return _both(before, Ratio(times, sqrt(spread * self._aa) / self._a))
+        return _both(before, Ratio(times, sqrt(2 * spread * self._aa) / self._a))
 
 
 def _both(one: Ratio, other: Ratio) -> Ratio:
@@ -215,23 +217,20 @@ def _usage(usage: Usage, prompts: float, answers: float, held: int) -> Usage:
     written = round((text - cached) * min(usage.cache_write / fresh, 1.0)) if fresh > 0 else 0
     hour = round(written * min(usage.cache_write_1h / usage.cache_write, 1.0)) if usage.cache_write else 0
     said = round(_text_out(usage) * answers)
-    return usage._replace(
-        input=text + usage.image_input + usage.audio_input, cached=cached, cache_write=written, cache_write_1h=hour,
-        output=said + usage.image_output + usage.audio_output,
-        reasoning=round(said * min(usage.reasoning / usage.output, 1.0)) if usage.output else 0,
+    thought = round(said * min(usage.reasoning / usage.output, 1.0)) if usage.reasoning and usage.output else 0
+    return Usage(
+        text + usage.image_input + usage.audio_input, said + usage.image_output + usage.audio_output, cached, written,
+        thought, hour, usage.image_input, usage.audio_input, usage.image_output, usage.audio_output, usage.searches,
+        usage.tier, usage.estimated,
     )
 
 
-def _priced(
-    usage: Usage, cost: Callable[[Usage], int | None], prompts: float, answers: float
-) -> Premium | None:
-    """Return the cost of a usage whose prompt and answer deviate by so much."""
-    silent = usage._replace(output=0, reasoning=0, image_output=0, audio_output=0, searches=0)
-    whole, prompt = cost(usage), cost(silent)
-    searches = cost(Usage(0, 0, searches=usage.searches, tier=usage.tier)) if usage.searches else 0
-    if whole is None or prompt is None or searches is None:
-        return None
-    answer = max(whole - prompt - searches, 0)
-    more = hypot(prompt * (exp(SURE * prompts) - 1), answer * (exp(SURE * answers) - 1))
-    less = hypot(prompt * (1 - exp(-SURE * prompts)), answer * (1 - exp(-SURE * answers)))
-    return Premium(whole, whole - round(less), whole + round(more))
+def _priced(usage: Usage, tariff: Tariff, prompts: float, answers: float) -> Premium:
+    """Return the cost of a usage whose text deviates by so much in the prompt and in the answer."""
+    cost = tariff.cost(usage)
+    nanos = cost.total
+    asked, said = cost.input + cost.cached + cost.cache_write + cost.cache_write_1h, cost.output + cost.reasoning
+    of_prompt, of_answer = exp(SURE * prompts), exp(SURE * answers)
+    less = hypot(asked * (1 - 1 / of_prompt), said * (1 - 1 / of_answer))
+    more = hypot(asked * (of_prompt - 1), said * (of_answer - 1))
+    return Premium(nanos, nanos - round(less), nanos + round(more))

@@ -119,6 +119,24 @@ class RateLimited(GatewayError):
     blames = Blame.CALLER
 
 
+class BudgetExceeded(GatewayError):
+    """A budget does not pay for the request; the message says whose, how large it is and when it begins anew."""
+
+    status = 429
+    kind = "insufficient_quota"
+    code = "insufficient_quota"
+    blames = Blame.CALLER
+
+
+class Unpriced(GatewayError):
+    """A budget cannot be held with a model whose price is unknown; the message says how to give it one."""
+
+    status = 403
+    kind = "permission_error"
+    code = "model_not_priced"
+    blames = Blame.CALLER
+
+
 class TooLarge(GatewayError):
     """The body is over the limit; it was not read to its end."""
 

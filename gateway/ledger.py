@@ -200,8 +200,10 @@ class _Queue:
 
     def _work(self) -> None:
         rest_s = None
-        while not self._closed:
+        while True:
             self._wake.wait(rest_s)
+            if self._closed:
+                return
             self._wake.clear()
             while self._waiting:
                 waiting = self._waiting.popleft()

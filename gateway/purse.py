@@ -7,7 +7,7 @@ that first. Time is an argument, in seconds of a clock that only goes forward.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.budgets import Account, Ask, Reply
@@ -57,7 +57,7 @@ class Purse:
         self.pledged = 0                # the least that those need who wait
         self.ahead = False              # more is to be fetched before anybody needs it
         self.low = NEVER                # below it that is so
-        self._number = 0
+        self._number = int(now_s * 1e6)     # a purse of the same account that there was before is outnumbered
         self._asked = 0
         # how fast it goes
         self._peak = 0
@@ -100,7 +100,7 @@ class Purse:
         self.held -= nanos
         self.reserved += nanos
         self._used = True
-        if self.reserved > self._peak:
+        if self.reserved > self._peak:  # noqa: PLR1730 - half of the time of calling max
             self._peak = self.reserved
 
     def settle(self, reserved: int, spent: int) -> None:
@@ -115,17 +115,16 @@ class Purse:
 
     # ---- what is talked about with its home
 
-    def ask(self, now_s: float, wishes: Iterable[Wish] = ()) -> Ask:
+    def ask(self, now_s: float, wishes: Sequence[Wish] = ()) -> Ask:
         """Give back what is not needed, and ask for what is."""
         self.beat(now_s)
         back = 0 if wishes else self.idle(now_s)
         self.lent -= back
         self.held -= back
-        waiting = list(wishes)
-        need = max(sum(wish.need_nanos for wish in waiting) - self.held, 0)
-        least = max(min((wish.least_nanos for wish in waiting), default=0) - self.held, 0)
-        wanted = max(self._target(), FEW * max((wish.need_nanos for wish in waiting), default=0)) - max(self.held, 0)
-        want = max(wanted, 1) if waiting or self.ahead else 0
+        need = max(sum(wish.need_nanos for wish in wishes) - self.held, 0)
+        least = max(min((wish.least_nanos for wish in wishes), default=0) - self.held, 0)
+        wanted = max(self._target(), FEW * max((wish.need_nanos for wish in wishes), default=0)) - max(self.held, 0)
+        want = max(wanted, 1) if wishes or self.ahead else 0
         self.ahead = False
         self.low = NEVER
         self._number += 1
@@ -139,13 +138,15 @@ class Purse:
         """Go on with what its home said."""
         given = reply.lent_nanos - self.lent
         self.lent, self.settled = reply.lent_nanos, reply.settled_nanos
+        self.spent = max(self.spent, self.settled)      # the receipts are right
         self.held = self.lent - self.reserved - self.spent
         self.left, self.elsewhere, self.lean = reply.free_nanos, reply.elsewhere_nanos, reply.lean
         self.good_until = good_until
         self.renew_at = now_s + RENEW_S
         if given < self._asked:
             self.dry_until = now_s + DRY_S
-        self.look_ahead()
+        half = self._target() // 2
+        self.low = half if self.held > half and not self.lean else NEVER        # else it was tried just now
 
     def lost(self) -> None:
         """Hold nothing any more: the loan was not renewed in time, and may be somebody else's by now."""
@@ -176,13 +177,9 @@ class Purse:
         self._pace = self._pace * fading + (self.spent - self._spent_then) / passed * (1 - fading)
         self._peak = max(self.reserved, int(self._peak * fading))
         self._beat_s, self._spent_then = now_s, self.spent
+        self.low = NEVER if self.lean else self._target() // 2
         if self._used:
             self._used, self._used_s = False, now_s
-
-    def look_ahead(self) -> None:
-        """Fetch more when it is half gone, but where it is scarce, or already so low that this was tried just now."""
-        low = self._target() // 2
-        self.low = low if not self.lean and self.held > low else NEVER
 
     def _target(self) -> int:
         """Return what it would hold: enough for as many at once as there were, and for what is spent meanwhile."""

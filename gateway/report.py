@@ -20,7 +20,7 @@ from gateway.store.schema import DAY_MS, HOUR_MS
 
 NANOS = 1_000_000_000
 _SPAN = re.compile(r"(\d{1,6})([dh])")
-_FORMULA = "=+-@\t\r\n"          # what spreadsheets take for the start of one
+_FORMULA = ("=", "+", "-", "@")      # what spreadsheets take for the start of one
 NOBODY = "(none)"
 WHEN = "give a span (30d, 12h), a day (2026-11-01) or a full hour of UTC (2026-11-01T13:00)"
 
@@ -303,11 +303,11 @@ def _said(number: int, one: str, many: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name without what a terminal would obey."""
+    """Return a name without what a terminal would obey, or a table's lines would break at."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def _cell(name: str) -> str:
-    """Return a name that no spreadsheet takes for a formula, whatever width its letters have."""
-    start = unicodedata.normalize("NFKC", name).lstrip(" ")[:1]
-    return f"'{name}" if start and start in _FORMULA else name
+    """Return a name that no spreadsheet takes for a formula, whatever width its letters have, nor for two rows."""
+    plain = _plain(name)
+    return f"'{plain}" if unicodedata.normalize("NFKC", plain).lstrip(" ").startswith(_FORMULA) else plain

@@ -7,7 +7,7 @@ a moment ago, a little is on its way there.
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -24,33 +24,27 @@ from gateway.report import Bounds
 from gateway.store import reports
 from gateway.store.opening import StoreError
 from gateway.store.reports import Asked
+from gateway.treasury import Budget, Standing
 
 BY = ("day", "model", "route")
 SINCE = "30d"
 WAIT_S = 2.0        # for the store
 
 
-class Standing(NamedTuple):
-    """How a budget stands."""
-
-    per: str                    # day, month or total
-    period: str                 # such as 2026-11
-    limit_nanos: int
-    spent_nanos: int
-    ends_s: float | None        # since the epoch; None: never
-
-
-Standings = Callable[[Caller], Awaitable[Sequence[Standing]]]
+Standings = Callable[[Sequence[Budget]], Awaitable[Sequence[Standing]]]
 
 
 class OwnUsage:
-    """The endpoint of one configuration. `budgets` gives those of the key itself, not what it shares with others."""
+    """The endpoint of one configuration."""
 
-    def __init__(self, keyring: Keyring, bookkeeper: Bookkeeper, ledger: LedgerConfig, budgets: Standings) -> None:
+    def __init__(self, keyring: Keyring, bookkeeper: Bookkeeper, ledger: LedgerConfig, standings: Standings) -> None:
         self._keyring = keyring
         self._bookkeeper = bookkeeper
         self._ledger = ledger
-        self._budgets = budgets
+        self._standings = standings
+
+    def __repr__(self) -> str:
+        return f"<OwnUsage {self._keyring!r}>"
 
     def routes(self) -> list[web.RouteDef]:
         """Return what is served where."""
@@ -97,15 +91,16 @@ class OwnUsage:
 
         try:
             spent, made = await self._bookkeeper.ask(read, WAIT_S)
-            standings = await self._budgets(caller)
         except StoreError as error:
             logs.say("store", "warning", doing="usage", error=str(error))
             raise Unavailable("The store does not answer: try again.", headers={"Retry-After": "1"}) from None
+        # what it shares with others, the owner's budget and that of all, would tell of them
+        own = () if caller.budget is None else (Budget(f"key:{caller.name}", caller.budget),)
         return {
             "object": "usage",
             "key": key,
             "spent_usd_nanos": dict(zip(("today", "month", "total"), spent, strict=True)),
-            "budgets": [_shown(standing) for standing in standings],
+            "budgets": [_shown(standing) for standing in await self._standings(own)],
             "since": report.iso(asked.since_ms),
             "until": None if asked.until_ms is None else report.iso(asked.until_ms),
             "total": report.shown(made[0].total),
@@ -116,10 +111,10 @@ class OwnUsage:
 def _shown(standing: Standing) -> dict[str, Any]:
     return {
         "per": standing.per,
-        "period": standing.period,
-        "limit_usd_nanos": standing.limit_nanos,
+        "period": standing.account.period,
+        "limit_usd_nanos": standing.account.limit_nanos,
         "spent_usd_nanos": standing.spent_nanos,
-        "left_usd_nanos": max(standing.limit_nanos - standing.spent_nanos, 0),
+        "left_usd_nanos": max(standing.account.limit_nanos - standing.spent_nanos, 0),
         "ends": None if standing.ends_s is None else report.iso(int(standing.ends_s * 1000)),
     }
 

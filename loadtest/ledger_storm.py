@@ -75,7 +75,7 @@ class Part:
     trouble: Down | None = None  # when something was away that is not the gateway
     stored: list[str] = field(default_factory=list)
     summed: int = 0  # requests, as the roll-ups say
-    settled_s: float = float("nan")  # from the end of what was wrong until the store had everything
+    settled_s: float = float("nan")  # from the last answer until the store had everything
     left_out: str = ""  # why it was not run
 
     @property

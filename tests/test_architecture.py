@@ -28,6 +28,8 @@ LEVELS = [
     {"errors", "logs", "tasks", "spool"},
     {"sse", "pricing.usage", "faults"},
     {"pricing.price"},
+    {"pricing.table", "pricing.tariff"},
+    {"pricing.litellm"},
     {"pricing"},
     {"config.strict"},
     {"config.money"},
@@ -35,9 +37,9 @@ LEVELS = [
     {"config.reading", "wire.counting"},
     {"config.environment"},
     {"config"},
-    {"limits", "shared.client"},
-    {"shared.limits", "shared.memory"},
-    {"admission"},
+    {"limits", "budgets", "shared.client"},
+    {"shared.limits", "shared.memory", "shared.accounts", "purse", "alerts"},
+    {"admission", "teller"},
     {"store.schema", "store.opening", *(room for room in STORE_ROOMS if room.startswith("store.migrations"))},
     {"store.migrating", "store.cleaning", "store.reports", "store.accounts"},
     {"store.summing", "store.once"},
@@ -81,13 +83,14 @@ LEVELS = [
     {"cli"},           # finds its commands by name
     {"cli.files"},
     {
-        "cli.check", "cli.classify", "cli.demo", "cli.keys", "cli.migrate", "cli.report", "cli.route", "cli.serve",
+        "cli.check", "cli.classify", "cli.demo", "cli.keys", "cli.migrate", "cli.prices", "cli.report",
+        "cli.route", "cli.serve",
         "cli.train",
     },
     {"__main__"},
 ]
 PURE = {
-    "errors", "sse", "faults", "limits", "receipt", "metrics", "router", "keys", "auth", "explain", "translate",
+    "errors", "sse", "faults", "limits", "budgets", "purse", "receipt", "metrics", "router", "keys", "auth", "explain", "translate",
     "upstream.health", "upstream.refusal", "upstream.hedging", "upstream.report", "store.cleaning", "store.summing",
     "estimating", "counterfactual", "report", "accounting",
     *(room for rooms in LEVELS for room in rooms if room.startswith(("config", "dialects", "wire", "pricing"))),
@@ -105,7 +108,9 @@ THIRD_PARTY = {
     "classify": {"msgspec"}, "upstream.deadline": set(), "upstream.health": set(), "upstream.slots": set(),
     "upstream.refusal": set(), "upstream.hedging": set(), "upstream.report": set(), "upstream.probing": {"aiohttp"},
     "upstream.model": {"yarl"}, "search": set(), "race": set(), "calling": set(), "through": set(), "keepalive": {"aiohttp"},
-    "tasks": set(), "limits": set(), "admission": set(), "shared.client": {"hiredis", "redis"}, "shared.limits": set(),
+    "tasks": set(), "limits": set(), "admission": set(), "budgets": set(), "purse": set(),
+    "alerts": {"aiohttp", "orjson"}, "teller": set(), "treasury": set(), "shared.accounts": set(),
+    "store.accounts": {"sqlalchemy"}, "shared.client": {"hiredis", "redis"}, "shared.limits": set(),
     "shared.memory": set(),
     "store.schema": {"sqlalchemy"}, "store.opening": {"asyncpg", "orjson", "sqlalchemy"},
     "store.migrating": {"alembic", "sqlalchemy"}, "store.summing": set(),
@@ -123,9 +128,9 @@ MAY_ALSO = {
 FORBIDDEN_IN_PURE = {
     "asyncio", "time", "random", "logging", "structlog", "datetime", "uuid", "secrets", "threading", "socket",
 }
-READS_DISK = {"config.reading"}                    # load(): once, at start
+READS_DISK = {"config.reading", "pricing.table"}   # once, at start: the configuration; the table that comes with us
 # Retry-After may be one, a key has an end; what time it is stays an argument
-READS_DATES = {"upstream.refusal", "config.settings", "keys", "report"}
+READS_DATES = {"budgets", "upstream.refusal", "config.settings", "keys", "report"}
 ASKS_THE_TIME = {"now", "utcnow", "today"}
 CLASSIFIER_MAY = {"numpy", "onnxruntime", "tokenizers", "orjson", "msgspec"}
 CEILING_FUNCTION, CEILING_MODULE = 60, 400

@@ -15,7 +15,7 @@ PACKAGES = ("gateway", "classifier", "loadtest")
 CARRIED = {
     "onnx_models/router.int8.onnx", "onnx_models/tokenizer.json", "onnx_models/manifest.json", "onnx_models/CARD.md",
     "onnx_models/heads.npy",
-    "loadtest/gateway.yaml", "gateway/py.typed", "classifier/py.typed",
+    "loadtest/gateway.yaml", "gateway/py.typed", "classifier/py.typed", "gateway/pricing/prices.json",
 }
 
 

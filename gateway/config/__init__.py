@@ -14,7 +14,15 @@ from gateway.config.money import (
     Period,
     SharedConfig,
 )
-from gateway.config.reading import as_written, known_prices, load, load_as_written, parse, placed
+from gateway.config.reading import (
+    IMPORTED,
+    as_written,
+    known_prices,
+    load,
+    load_as_written,
+    parse,
+    placed,
+)
 from gateway.config.settings import (
     ClassifierConfig,
     Condition,
@@ -37,9 +45,9 @@ from gateway.config.settings import (
 from gateway.config.strict import Secret
 
 __all__ = [
-    "PROVIDERS", "AdminConfig", "BudgetConfig", "ClassifierConfig", "Condition", "Config", "Deadlines", "Dialect",
-    "EndpointConfig", "GrantConfig", "HealthConfig", "HedgeConfig", "KeyConfig", "LedgerConfig", "LimitsConfig",
-    "ModelConfig", "OwnerConfig", "Period", "Promise", "RouteConfig", "RouteDeadlines", "Rule", "Secret", "ServerConfig",
-    "SharedConfig", "UpstreamConfig", "as_written", "from_environment", "known_prices", "load", "load_as_written",
-    "parse", "placed",
+    "IMPORTED", "PROVIDERS", "AdminConfig", "BudgetConfig", "ClassifierConfig", "Condition", "Config", "Deadlines",
+    "Dialect", "EndpointConfig", "GrantConfig", "HealthConfig", "HedgeConfig", "KeyConfig", "LedgerConfig",
+    "LimitsConfig", "ModelConfig", "OwnerConfig", "Period", "Promise", "RouteConfig", "RouteDeadlines", "Rule",
+    "Secret", "ServerConfig", "SharedConfig", "UpstreamConfig", "as_written", "from_environment", "known_prices",
+    "load", "load_as_written", "parse", "placed",
 ]

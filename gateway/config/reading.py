@@ -92,7 +92,7 @@ def as_written(text: str, environment: Mapping[str, str]) -> Config:
     if faults:
         raise ConfigError(faults)
     sections["ledger"] = placed(sections["ledger"], environment)
-    return Config(**tables, **sections)
+    return Config(**{**tables, **sections})
 
 
 def _tree(text: str) -> dict[Any, Any]:

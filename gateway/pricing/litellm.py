@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.pricing.price import Above, Price, Tier, Tiers
+from gateway.pricing.price import NO_TIERS, Above, Price, Tier, Tiers
 from gateway.pricing.table import Facts, PriceList
 
 PARTS = {
@@ -24,7 +24,7 @@ PARTS = {
 TIERS = {"batches": "batch", "flex": "flex", "priority": "priority"}
 SILENT = ("embedding", "rerank", "moderation")          # modes that answer without tokens
 FEES = ("input_cost_per_request", "input_cost_per_query")
-NOT_BY_TOKEN = "no price per token"
+NO_PROMPT = "no price per token"
 NO_ANSWER = "no price of the answer"
 AT_ZERO = "a price of 0, which may mean that it is not known"
 FEE = "a fee for each request besides"
@@ -89,7 +89,7 @@ def _price(said: Mapping[str, Any]) -> Price:
     numbers = _numbers(said)
     usual = numbers.pop((0, ""), {})
     if "input" not in usual:
-        raise LeftOut(NOT_BY_TOKEN)
+        raise LeftOut(NO_PROMPT)
     if "output" not in usual and said.get("mode") not in SILENT:
         raise LeftOut(NO_ANSWER)
     usual = {"output": 0.0, **usual}
@@ -97,8 +97,8 @@ def _price(said: Mapping[str, Any]) -> Price:
         raise LeftOut(AT_ZERO)
     try:
         return Price(
-            **_own(usual), above=_above(numbers, ""), **_tiers(usual, numbers, said),
-            **_search(said.get("search_context_cost_per_query")),
+            **_own(usual), **_search(said.get("search_context_cost_per_query")), above=_above(numbers, ""),
+            tiers=_tiers(usual, numbers, said),
         )
     except ValueError:
         raise LeftOut(NO_NUMBER) from None
@@ -151,7 +151,7 @@ def _above(numbers: dict[tuple[int, str], Numbers], tier: str) -> tuple[Above, .
     )
 
 
-def _tiers(usual: Numbers, numbers: dict[tuple[int, str], Numbers], said: Mapping[str, Any]) -> dict[str, Tiers]:
+def _tiers(usual: Numbers, numbers: dict[tuple[int, str], Numbers], said: Mapping[str, Any]) -> Tiers:
     tiers: dict[str, float | Tier] = {}
     for tier in TIERS.values():
         steps = {above: parts for (above, of), parts in numbers.items() if of == tier}
@@ -163,7 +163,7 @@ def _tiers(usual: Numbers, numbers: dict[tuple[int, str], Numbers], said: Mappin
     fast = extra.get("fast") if isinstance(extra, dict) else None
     if isinstance(fast, int | float) and not isinstance(fast, bool):
         tiers["fast"] = float(fast)
-    return {"tiers": Tiers(**tiers)} if tiers else {}
+    return Tiers(**tiers) if tiers else NO_TIERS
 
 
 def _factor(usually: dict[int, Numbers], steps: dict[int, Numbers]) -> float | None:
@@ -179,7 +179,7 @@ def _factor(usually: dict[int, Numbers], steps: dict[int, Numbers]) -> float | N
     return None if others or factor is None or round(factor, 4) != factor else float(factor)
 
 
-def _search(said: Any) -> dict[str, float]:
+def _search(said: Any) -> dict[str, Any]:
     """Return what a thousand searches cost, of the usual size."""
     each = said.get("search_context_size_medium") if isinstance(said, dict) else None
     return {"search": float(round(Decimal(str(each)) * 1000, 6))} if isinstance(each, float) and each else {}

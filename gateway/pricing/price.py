@@ -66,6 +66,9 @@ class Tiers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             raise ValueError(f"Expected a factor for `{'`, `'.join(wrong)}`, from 0 to 100")
 
 
+NO_TIERS = Tiers()
+
+
 class Price(Rates, frozen=True):
     """What a model costs.
 
@@ -76,7 +79,7 @@ class Price(Rates, frozen=True):
     input: float
     output: float
     above: tuple[Above, ...] = ()
-    tiers: Tiers = Tiers()
+    tiers: Tiers = NO_TIERS
 
     def __post_init__(self) -> None:
         super().__post_init__()

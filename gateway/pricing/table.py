@@ -71,10 +71,7 @@ class Prices:
         for spelling in _spellings(name, provider):
             found = [Known(spelling, models[spelling], at) for models, at in self._lists() if spelling in models]
             if found:
-                context = max(known.facts.context for known in found)       # some lists count the answer, some do not
-                most = next((known.facts.max_output for known in found if known.facts.max_output), 0)
-                facts = msgspec.structs.replace(found[0].facts, context=context, max_output=most)
-                return found[0]._replace(facts=facts)
+                return found[0]._replace(facts=_completed(*(known.facts for known in found)))
         return None
 
     def names(self) -> list[str]:
@@ -99,10 +96,9 @@ def decode(data: bytes) -> PriceList:
 
 def encode(prices: PriceList) -> bytes:
     """Return a price list as it is kept, a model a line."""
-    head = b'{"as_of":%b,"source":%b,"models":{\n' % (
-        msgspec.json.encode(prices.as_of), msgspec.json.encode(prices.source)
-    )
-    lines = (b"%b:%b" % (msgspec.json.encode(name), msgspec.json.encode(facts)) for name, facts in sorted(prices.models.items()))
+    said = msgspec.json.encode
+    lines = (b"%b:%b" % (said(name), said(facts)) for name, facts in sorted(prices.models.items()))
+    head = b'{"as_of":%b,"source":%b,"models":{\n' % (said(prices.as_of), said(prices.source))
     return head + b",\n".join(lines) + b"\n}}\n"
 
 
@@ -110,6 +106,18 @@ def provider_of(url: str) -> str:
     """Return what price lists call the provider at an address; nothing where it is unknown."""
     host = urlsplit(url).hostname or ""
     return next((name for known, name in _HOSTS.items() if host == known or host.endswith(f".{known}")), "")
+
+
+def _completed(facts: Facts, *others: Facts) -> Facts:
+    """Return the facts of the first list with what it does not say and the next ones do, but for prices of tokens."""
+    every = (facts, *others)
+    searches = [known.price.search for known in every if known.price.search is not None]
+    return msgspec.structs.replace(
+        facts,
+        price=msgspec.structs.replace(facts.price, search=searches[0]) if searches else facts.price,
+        context=max(known.context for known in every),      # some lists count the answer among it, some do not
+        max_output=next((known.max_output for known in every if known.max_output), 0),
+    )
 
 
 def _spellings(name: str, provider: str) -> Iterator[str]:

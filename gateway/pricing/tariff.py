@@ -95,7 +95,7 @@ def cost_micros(price: Price, usage: Usage) -> int:
 def _divided(usage: Usage) -> tuple[int, ...]:
     """Return the tokens of each part, in the order of PARTS, each counted once; wholes are cut up as far as they go."""
     prompt, output, cached, written, thought, hour, pictures, sounds, drawn, spoken, searches = (
-        n if n > 0 else 0 for n in usage[:11]
+        max(0, n) for n in usage[:11]
     )
     cached = min(cached, prompt)
     written = min(written, prompt - cached)

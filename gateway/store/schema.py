@@ -158,7 +158,10 @@ accounts = Table(
     Column("account", Text, primary_key=True),
     Column("period", Text, primary_key=True),
     Column("spent_nanos", BigInteger, nullable=False),
+    Column("told_nanos", BigInteger, nullable=False),       # the highest soft threshold that somebody was told of
+    Column("wanted_ms", BigInteger, nullable=False),        # since when others are asked for what they can spare
 )
+Index("accounts_wanted", accounts.c.wanted_ms)
 
 # What a process may spend without asking again. One that is gone gives it back when it expires.
 loans = Table(
@@ -166,7 +169,10 @@ loans = Table(
     Column("account", Text, primary_key=True),
     Column("period", Text, primary_key=True),
     Column("holder", Text, primary_key=True),
-    Column("amount_nanos", BigInteger, nullable=False),
+    Column("lent_nanos", BigInteger, nullable=False),       # all in all; what is not settled of it is still out
+    Column("settled_nanos", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),           # of the holder's last question
+    Column("lean", Boolean, nullable=False),                # it keeps nothing that it does not need
     Column("expires_ms", BigInteger, nullable=False),
 )
 Index("loans_expiry", loans.c.expires_ms)

@@ -314,13 +314,17 @@ async def test_what_is_left_is_what_all_nodes_left(join: Join, redis: Redis) -> 
     assert ("8", "50") == (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"])
 
 
-async def test_a_client_that_leaves_while_redis_is_asked_takes_nothing(join: Join, own_redis: Redis) -> None:
+@pytest.mark.parametrize("turns", [1, 2, 3, 20])
+async def test_a_client_that_leaves_while_redis_is_asked_takes_nothing(
+    join: Join, own_redis: Redis, turns: int
+) -> None:
     """Whether Redis hears of it or not: in the end nothing runs."""
     node, key = join(own_redis), limited("key:app", concurrency=1)
     await node.admission.beat()
     own_redis.freeze()
     leaving = asyncio.get_running_loop().create_task(node.admit(key))
-    await asyncio.sleep(0)
+    for _ in range(turns):                  # of the loop: nothing was sent yet, or all of it
+        await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     own_redis.thaw()

@@ -64,6 +64,7 @@ async def keeping(metrics: Metrics) -> AsyncIterator[Opens]:
     kept: list[Bookkeeper] = []
 
     def open_(config: LedgerConfig, *, settle: bool = False) -> Bookkeeper:
+        """Make one."""
         kept.append(Bookkeeper(config, metrics, spool.new_holder(), settle=settle))
         return kept[-1]
 
@@ -272,6 +273,7 @@ async def test_a_long_outage_makes_few_files(
     monkeypatch.setattr(bookkeeper, "MANY", 3)
 
     async def away(*_: Any, **__: Any) -> bool:
+        """Be away."""
         raise StoreError("away")
 
     monkeypatch.setattr(receipts, "save", away)
@@ -294,6 +296,7 @@ async def test_close_does_not_wait_for_a_store_that_hangs(
     real, hanging = receipts.save, threading.Event()
 
     async def hang(*_: Any, **__: Any) -> bool:
+        """Never come back."""
         hanging.set()
         await asyncio.Event().wait()
         return True
@@ -336,6 +339,7 @@ async def test_a_segment_that_always_fails(
     real = receipts.save
 
     async def save(engine: AsyncEngine, segment: str, *rest: Any, **more: Any) -> bool:
+        """Store everything but the first segment."""
         if segment.endswith("-00000001"):
             raise TypeError("nobody thought of that")
         return await real(engine, segment, *rest, **more)
@@ -363,11 +367,12 @@ async def test_who_is_told_of_what_is_stored(
     sqlite: LedgerConfig, keeping: Opens, metrics: Metrics, said: Says
 ) -> None:
     """A segment stays until they know what was spent, however often they must be told; others are stored meanwhile."""
-    told: list[tuple[str, Mapping[tuple[str, str], int]]] = []
+    told: list[tuple[str, str, Mapping[tuple[str, str], int]]] = []
     deaf = True
 
-    async def hear(segment: str, sums: Mapping[tuple[str, str], int]) -> None:
-        told.append((segment, dict(sums)))
+    async def hear(segment: str, holder: str, sums: Mapping[tuple[str, str], int]) -> None:
+        """Take note, or fail."""
+        told.append((segment, holder, dict(sums)))
         if deaf:
             raise ConnectionError("nobody listens")
 
@@ -383,10 +388,11 @@ async def test_who_is_told_of_what_is_stored(
     await until(lambda: keeper.spool.segments == 0)
     await keeper.close()
 
-    first, second = (f"{keeper.spool.holder}-{number:08d}" for number in (1, 2))
+    me = keeper.spool.holder
+    first, second = (f"{me}-{number:08d}" for number in (1, 2))
     assert waiting == 2
-    assert told[0] == told[1] == (first, {("key:shop", "2026-11"): 2_000})
-    assert (second, {("key:shop", "2026-11"): 1_000}) in told
+    assert told[0] == told[1] == (first, me, {("key:shop", "2026-11"): 2_000})
+    assert (second, me, {("key:shop", "2026-11"): 1_000}) in told
     assert await ids(sqlite) == ["r-1", "r-2", "r-3"]
     assert said == [
         ("stored receipts not settled", {"error": "nobody listens"}), ("stored receipts settled", {}),
@@ -405,11 +411,13 @@ async def test_questions(config: LedgerConfig, keeping: Opens) -> None:
     await opened(keeper)
 
     async def where(engine: AsyncEngine) -> tuple[str, int]:
+        """Say on which thread this is, and what the store says."""
         async with opening.reading(engine) as connection:
             number = (await connection.execute(select(func.count()).select_from(schema.receipts))).scalar_one()
         return threading.current_thread().name, number
 
     async def broken(_: AsyncEngine) -> None:
+        """Fail."""
         raise KeyError("what they raise")
 
     assert await keeper.ask(where, BOUND_S) == ("bookkeeper", 0)
@@ -427,6 +435,7 @@ async def test_questions_that_take_too_long(
     free, done = threading.Event(), threading.Event()
 
     async def slow(_: AsyncEngine) -> None:
+        """Wait to be let go."""
         await asyncio.to_thread(free.wait, BOUND_S)
         done.set()
 
@@ -450,6 +459,7 @@ async def test_questions_at_the_end(sqlite: LedgerConfig, keeping: Opens) -> Non
     asked = threading.Event()
 
     async def never(_: AsyncEngine) -> None:
+        """Wait for ever."""
         asked.set()
         await asyncio.Event().wait()
 
@@ -468,11 +478,13 @@ async def test_jobs(sqlite: LedgerConfig, keeping: Opens, said: Says) -> None:
     rounds = {"before": 0, "after": 0}
 
     async def before(_: AsyncEngine) -> None:
+        """Fail the first times."""
         rounds["before"] += 1
         if rounds["before"] < 4:
             raise StoreError("away")
 
     async def after(_: AsyncEngine) -> None:
+        """Count."""
         rounds["after"] += 1
 
     keeper = keeping(sqlite)
@@ -498,6 +510,7 @@ async def test_old_receipts_are_forgotten(
     asked: list[int] = []
 
     async def forget(_: AsyncEngine, ledger: LedgerConfig, now_ms: int) -> None:
+        """Take note of the time."""
         asked.append(now_ms)
 
     monkeypatch.setattr(receipts, "forget", forget)
@@ -515,6 +528,7 @@ async def test_the_disk_is_asked_to_keep_it(
     synced: list[float] = []
 
     def sync(self: Spool) -> None:
+        """Fail the first times."""
         synced.append(time.monotonic())
         if len(synced) < 3:
             raise OSError(5, os.strerror(5))
@@ -531,6 +545,7 @@ async def test_a_bookkeeper_that_fails_is_told(
 ) -> None:
     """A fault of ours ends its thread with a line in the log, and a shutdown does not wait for it."""
     async def broken(_: Bookkeeper) -> None:
+        """Fail."""
         raise ZeroDivisionError
 
     monkeypatch.setattr(Bookkeeper, "_work", broken)
@@ -540,3 +555,27 @@ async def test_a_bookkeeper_that_fails_is_told(
     await keeper.close()
 
     assert said == [("bookkeeper ended", {"exc_info": True})]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_fault_that_nobody_thought_of(
+    sqlite: LedgerConfig, keeping: Opens, metrics: Metrics, said: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends nothing: it is tried again, and told in full."""
+    real, left = migrating.upgrade, [2]
+
+    async def upgrade(engine: AsyncEngine) -> None:
+        """Fail the first times."""
+        if left[0]:
+            left[0] -= 1
+            raise ZeroDivisionError
+        await real(engine)
+
+    monkeypatch.setattr(migrating, "upgrade", upgrade)
+    keeper = keeping(sqlite)
+    keeper.spool.append(lines(1))
+    keeper.start()
+    await until(at_least(metrics, "receipts_stored_total", 1))
+
+    assert [event for event, _ in said] == ["store away", "store back"]
+    assert isinstance(said[0][1]["exc_info"], ZeroDivisionError)

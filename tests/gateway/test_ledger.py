@@ -415,6 +415,7 @@ async def test_a_disk_that_hangs(metrics: Metrics, disk: Disk, monkeypatch: pyte
     entered, free = threading.Event(), threading.Event()
 
     def append(lines: bytes) -> None:
+        """Hang."""
         entered.set()
         free.wait(LONG_S)
 

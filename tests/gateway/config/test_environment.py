@@ -1,5 +1,6 @@
 """Routes from the keys in the environment, where there is no file."""
 
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from gateway import config
 from gateway.config import RouteConfig, Secret, UpstreamConfig
 from gateway.faults import ConfigError
-from gateway.pricing import MODELS
+from gateway.pricing import Facts, Price, PriceList, built_in, encode
 
 PROVIDERS = {
     "openai": ("OPENAI_API_KEY", "https://api.openai.com/v1", ["gpt-5.4-mini", "gpt-5.4"]),
@@ -46,12 +47,21 @@ class TestFromEnvironment:
 
         assert upstreams == made.upstreams
         assert models == {name: model.upstream for name, model in made.models.items()}
-        assert {name: (name, *MODELS[name]) for name in models} == {
-            name: (model.name, model.price, model.context) for name, model in made.models.items()
+        known = built_in().models
+        assert {name: (name, known[name].price, known[name].context, known[name].max_output) for name in models} == {
+            name: (model.name, model.price, model.context, model.max_output) for name, model in made.models.items()
         }
         assert {"auto": RouteConfig(ladder=auto)} | {
             f"auto-{name}": RouteConfig(ladder=PROVIDERS[name][2]) for name in names
         } == made.routes
+
+    def test_prices_that_were_imported(self, tmp_path: Path) -> None:
+        """They are in force here as well: also in which model is the dearest."""
+        (tmp_path / "prices.json").write_bytes(encode(PriceList("2027-01-01", "", {"gpt-5.4": Facts(Price(30, 90))})))
+        made = config.from_environment({"THRIFTGATE_DATA": str(tmp_path), "OPENAI_API_KEY": "a", "ANTHROPIC_API_KEY": "b"})
+
+        assert Price(30, 90, search=10) == made.models["gpt-5.4"].price
+        assert ["gpt-5.4-mini", "gpt-5.4"] == made.routes["auto"].ladder
 
     @pytest.mark.parametrize("environment", [{}, {"OPENAI_API_KEY": ""}, {"MISTRAL_API_KEY": "x"}])
     def test_none(self, environment: dict[str, str]) -> None:

@@ -33,9 +33,10 @@ from gateway.config import (
     ServerConfig,
     SharedConfig,
     UpstreamConfig,
+    reading,
 )
 from gateway.faults import ConfigError, Fault
-from gateway.pricing import MODELS, Price
+from gateway.pricing import Facts, Price, PriceList, Prices, built_in, encode
 
 STEADY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
 KEYS = {"OPENAI_API_KEY": "sk-open", "ANTHROPIC_API_KEY": "sk-ant"}
@@ -271,18 +272,79 @@ def test_their_faults_have_a_path(before: str, after: str, path: str) -> None:
     assert [path] == [found for found, _ in faults_of(RESILIENT.replace(before, after, 1), {"SECOND": "second"})]
 
 
-def test_built_in_facts_fill_in() -> None:
-    """A usual model needs neither price nor context; what the file says goes before; an unknown one has no price."""
-    read = config.parse(
-        'upstreams: {u: {base_url: "http://x"}}\n'
-        "models: {gpt-4o: {upstream: u}, mini: {upstream: u, name: gpt-5.4-mini, context: 9},"
-        " own: {upstream: u, name: gpt-5, price: {input: 1, output: 2}}, new: {upstream: u}}", {},
-    ).models
+class TestWhatIsKnown:
+    """What a model does not say of itself is taken from price lists."""
 
-    assert ModelConfig(upstream="u", name="gpt-4o", price=Price(2.5, 10, 1.25), context=128_000) == read["gpt-4o"]
-    assert (MODELS["gpt-5.4-mini"].price, 9) == (read["mini"].price, read["mini"].context)
-    assert (Price(1, 2), 400_000) == (read["own"].price, read["own"].context)
-    assert (read["new"].price, read["new"].context) == (None, 128_000)
+    TEXT = (
+        'upstreams: {u: {base_url: "http://x"}, g: {base_url: "https://api.groq.com/openai/v1"}}\n'
+        "models: {gpt-4o: {upstream: u}, mini: {upstream: u, name: gpt-5.4-mini, context: 9, max_output: 8},"
+        " own: {upstream: u, name: gpt-5, price: {input: 1, output: 2}}, new: {upstream: u},"
+        " fast: {upstream: g, name: openai/gpt-oss-120b}, slow: {upstream: u, name: openai/gpt-oss-120b}}"
+    )
+
+    def test_the_built_in_table(self) -> None:
+        """A usual model needs no more than its name; what the file says goes before; an unknown one has no price."""
+        known, read = built_in().models, config.parse(self.TEXT, {}).models
+
+        assert ModelConfig(
+            upstream="u", name="gpt-4o", price=known["gpt-4o"].price, context=128_000, max_output=16_384
+        ) == read["gpt-4o"]
+        assert (known["gpt-5.4-mini"].price, 9, 8) == (read["mini"].price, read["mini"].context, read["mini"].max_output)
+        assert (Price(1, 2), 400_000, 128_000) == (read["own"].price, read["own"].context, read["own"].max_output)
+        assert (None, 128_000, 32_000) == (read["new"].price, read["new"].context, read["new"].max_output)
+
+    def test_a_name_means_what_it_does_at_its_provider(self) -> None:
+        """An open model costs what it does there, and nothing is known of one at an address that nobody knows."""
+        read = config.parse(self.TEXT, {}).models
+
+        assert built_in().models["groq/openai/gpt-oss-120b"].price == read["fast"].price
+        assert read["slow"].price is None
+
+    def test_what_was_imported(self, tmp_path: Path) -> None:
+        """It goes before the built-in table, name by name, and is read where the data belongs."""
+        facts = {"gpt-4o": Facts(Price(7, 8), 9_000), "new": Facts(Price(5, 6), 7_000, 800)}
+        (tmp_path / "prices.json").write_bytes(encode(PriceList("2027-01-01", "a file", facts)))
+        read = config.parse(self.TEXT, {"THRIFTGATE_DATA": str(tmp_path)}).models
+
+        assert (Price(7, 8, search=10), 128_000, 16_384) == (
+            read["gpt-4o"].price, read["gpt-4o"].context, read["gpt-4o"].max_output
+        )
+        assert (Price(5, 6), 7_000, 800) == (read["new"].price, read["new"].context, read["new"].max_output)
+        assert (Price(1, 2), built_in().models["gpt-5.4-mini"].price) == (read["own"].price, read["mini"].price)
+
+    @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"as_of":"","source":"","models":{"m":{"price":{}}}}'])
+    def test_a_damaged_file(self, tmp_path: Path, damaged: bytes) -> None:
+        """It is one fault, which names the file and the way out; it is not passed over."""
+        (tmp_path / "prices.json").write_bytes(damaged)
+        with pytest.raises(ConfigError) as caught:
+            config.parse(self.TEXT, {"THRIFTGATE_DATA": str(tmp_path)})
+
+        (fault,) = caught.value.faults
+        assert str(tmp_path / "prices.json") == fault.path
+        assert fault.problem.startswith("cannot be read as imported prices: ")
+        assert "thriftgate prices update" in fault.hint
+
+    def test_a_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+        """Likewise."""
+        (tmp_path / "prices.json").mkdir()
+        with pytest.raises(ConfigError, match="cannot be read as imported prices"):
+            config.known_prices(LedgerConfig(directory=str(tmp_path)))
+
+    def test_as_written(self, tmp_path: Path) -> None:
+        """Without what is known: but for where data belongs, it is what the file says, whatever was imported."""
+        (tmp_path / "prices.json").write_bytes(b"damaged")
+        (tmp_path / "gateway.yaml").write_text(f"{self.TEXT}\nledger: {{directory: {tmp_path}}}")
+        written = config.load_as_written(tmp_path / "gateway.yaml")
+
+        assert ModelConfig(upstream="u") == written.models["gpt-4o"]
+        assert Price(1, 2) == written.models["own"].price
+        assert str(tmp_path) == written.ledger.directory
+
+    def test_completed_as_the_room_does_it(self) -> None:
+        """A model that is complete stays as it is."""
+        whole = ModelConfig(upstream="u", name="m", price=Price(1, 1), context=1, max_output=1)
+
+        assert whole == reading.completed("other", whole, UpstreamConfig(base_url="http://x"), Prices())
 
 
 EVERYTHING_WRONG = """

@@ -211,6 +211,10 @@ async def test_what_a_killed_node_had_taken_comes_back(node: Node, clock: Clock)
     alive.keep(kept, [key])
     _, before = await take(alive, [key])
     await clock.set(int(RUNS_S * 1.1e6))
+    route = limited("route:auto", requests_per_minute=1)
+    await take(alive, [route])
+    _, refused = await take(alive, [key, route])
+    assert isinstance(refused, Denied)      # and yet what was found gone is gone
     _, after = await take(alive, [key], tokens=60)
 
     assert Denied(key, "concurrency", 1.0) == before

@@ -4,6 +4,7 @@ import contextlib
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,13 @@ class Worker:
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 """
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    """The memory of two workers, of which this process is one."""
+    with contextlib.closing(Memory(2)) as made:
+        yield made
 
 
 def limited(name: str, **limits: int) -> Limited:
@@ -130,8 +138,8 @@ key = Limited("key:app", LimitsConfig(requests_per_minute=1, requests_burst=2))
 
 def die(common, hear, say):
     say(isinstance(common.take([key], [], 0, now_us()), Taken))
-    with memory.locked():
-        os.kill(os.getpid(), signal.SIGKILL)
+    memory.lock()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def ask(common, hear, say):
     for _ in range(2):
@@ -146,9 +154,9 @@ print(asking.said(), asking.said())
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_is_what_one_process_would_do(seed: int) -> None:
+def test_it_is_what_one_process_would_do(memory: Memory, seed: int) -> None:
     """The same is let through and the same refused, by the same limit, for as long; to the last microsecond."""
-    chance, common, local, now_us = random.Random(seed), Common(Memory(2)), Limits(), 0
+    chance, common, local, now_us = random.Random(seed), Common(memory), Limits(), 0
     names = [
         limited("key:app", requests_per_minute=70, requests_burst=5, tokens_per_minute=700, tokens_burst=90),
         limited("route:auto", concurrency=3),
@@ -168,20 +176,18 @@ def test_it_is_what_one_process_would_do(seed: int) -> None:
         if isinstance(there, Taken):
             assert isinstance(here, Taken)
             assert (there.chosen, repr(there)) == (here.chosen, repr(here))
-            assert [True, True] == [
-                limits.also(each, models[1], now_us) or limits.refusal(models[1], tokens, now_us) is not None
-                for limits, each in ((common, there), (local, here)) if "model:l" not in each.standings
-            ] or "model:l" in here.standings
+            if "model:l" not in here.standings:
+                assert common.also(there, models[1], now_us) == local.also(here, models[1], now_us)
             running.append((there, here))
         else:
             assert there == here
-        for each in (*names, *models):
-            assert common.refusal(each, 1, now_us) == local.refusal(each, 1, now_us)
+        for name in (*names, *models):
+            assert common.refusal(name, 1, now_us) == local.refusal(name, 1, now_us)
 
 
-def test_workers_may_go_by_different_limits_for_a_while() -> None:
+def test_workers_may_go_by_different_limits_for_a_while(memory: Memory) -> None:
     """As long as a configuration is being put in force; what was taken stays taken in number."""
-    common = Common(Memory(2))
+    common = Common(memory)
     old = limited("key:app", requests_per_minute=60, requests_burst=10)
     new = limited("key:app", requests_per_minute=600, requests_burst=20, tokens_per_minute=60)
     for _ in range(10):
@@ -196,28 +202,51 @@ def test_workers_may_go_by_different_limits_for_a_while() -> None:
     assert common.take([new], [], 60, 11_000_000) == Denied(new, "tokens", 60.0)
 
 
-def test_where_there_is_no_room_a_name_is_limited_in_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_room_a_name_is_limited_in_each_worker(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More names than rows: those that were first have them."""
     monkeypatch.setattr(ours, "NAMES", 4)
-    common = Common(Memory(2))
+    common = Common(memory)
     names = [limited(f"key:{number}", concurrency=1) for number in range(9)]
     passed = [[isinstance(common.take([each], [], 0, 0), Taken) for _ in range(2)] for each in names]
 
     assert [[True, False]] * 9 == passed
-    assert 4 == sum(common._memory.row(each.name) is not None for each in names)
+    assert 4 == sum(memory.row(each.name) is not None for each in names)
 
 
-def test_what_has_no_limits_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_finds_no_seat_goes_by_what_it_knows_itself() -> None:
+    """More workers than were to be expected: no error, and no limit that is not one."""
+    *seats, passed = run("""
+def sit(common, hear, say):
+    say(memory)
+    hear()
+
+sitting = [Worker(sit) for _ in range(8)]
+print(*(each.said().split()[2] for each in sitting))
+
+key = Limited("key:app", LimitsConfig(concurrency=1))
+def ask(common, hear, say):
+    say(sum(isinstance(common.take([key], [], 0, now_us()), Taken) for _ in range(3)))
+print(Worker(ask).said())
+""")
+
+    assert (list("01234567"), "1") == (sorted(seats), passed)
+
+
+def test_what_has_no_limits_is_not_looked_up(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs no lock."""
-    common = Common(Memory(2))
-    monkeypatch.setattr(Memory, "locked", contextlib.nullcontext)      # would fail: it takes no argument of ours
+    common, locked = Common(memory), []
+    monkeypatch.setattr(memory, "lock", lambda: locked.append(True))
+    taken = common.take([Limited("key:app", LimitsConfig())], [], 0, 0)
 
-    assert isinstance(common.take([Limited("key:app", LimitsConfig())], [], 0, 0), Taken)
+    assert isinstance(taken, Taken)
+    taken.close(0)
+    assert [] == locked
 
 
-def test_an_operator_can_see_which_seat_it_is() -> None:
+def test_an_operator_can_see_which_seat_it_is(memory: Memory) -> None:
     """In what is printed of it."""
-    memory = Memory(2)
     Common(memory)
 
     assert "<Memory, seat 0 of 6>" == repr(memory)

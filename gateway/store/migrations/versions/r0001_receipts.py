@@ -87,13 +87,19 @@ def _make_accounts() -> None:
         sa.Column("account", sa.Text, primary_key=True),
         sa.Column("period", sa.Text, primary_key=True),
         sa.Column("spent_nanos", sa.BigInteger, nullable=False),
+        sa.Column("told_nanos", sa.BigInteger, nullable=False),
+        sa.Column("wanted_ms", sa.BigInteger, nullable=False),
     )
+    op.create_index("accounts_wanted", "accounts", ["wanted_ms"])
     op.create_table(
         "loans",
         sa.Column("account", sa.Text, primary_key=True),
         sa.Column("period", sa.Text, primary_key=True),
         sa.Column("holder", sa.Text, primary_key=True),
-        sa.Column("amount_nanos", sa.BigInteger, nullable=False),
+        sa.Column("lent_nanos", sa.BigInteger, nullable=False),
+        sa.Column("settled_nanos", sa.BigInteger, nullable=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("lean", sa.Boolean, nullable=False),
         sa.Column("expires_ms", sa.BigInteger, nullable=False),
     )
     op.create_index("loans_expiry", "loans", ["expires_ms"])
