@@ -32,6 +32,7 @@ from gateway.classify import Classify
 from gateway.config import ClassifierConfig, Config
 from gateway.endpoints import Endpoints
 from gateway.handler import Collaborators, Handler, clock
+from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.router import Router
 from gateway.tasks import spawn
@@ -216,11 +217,13 @@ def write_receipt(fields: dict[str, Any]) -> None:
 
 
 async def create(
-    config: Config, write: Callable[[dict[str, Any]], None] = write_receipt, *, open_: bool = True
+    config: Config, write: Callable[[dict[str, Any]], None] = write_receipt, *, open_: bool = True,
+    limits: Limits | None = None,
 ) -> Gateway:
     """Build a gateway. A classifier that cannot be loaded makes it not ready, not dead: the safe rung answers.
 
-    `open_`: without any keys it is open to everybody, who can only be on this machine.
+    `open_`: without any keys it is open to everybody, who can only be on this machine. `limits`: those of all processes
+    together, where there are several.
     """
     sys.setswitchinterval(SWITCH_S)
     predictor, fault = None, None
@@ -229,7 +232,7 @@ async def create(
     except BundleError as error:
         fault = str(error)
         log.warning("classifier not loaded: every route answers from its top rung", fault=fault)
-    books = Books(config, Metrics(), write)
+    books = Books(config, Metrics(), write, limits)
     await books.start()
     gateway = Gateway(Generation(config, predictor, books, open_=open_), books, open_=open_)
     if fault is not None:

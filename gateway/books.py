@@ -15,6 +15,7 @@ from gateway.config import Config
 from gateway.counterfactual import Counterfactual
 from gateway.estimating import Ratios
 from gateway.ledger import Ledger
+from gateway.limits import Limits
 from gateway.metrics import Metrics
 from gateway.shared.client import Shared
 from gateway.store.accounts import Stored
@@ -28,7 +29,9 @@ KNOWN_S = 1.0       # how long a start waits for the stored keys
 class Books:
     """The collaborators that outlive a configuration. Started once, closed once, in order."""
 
-    def __init__(self, config: Config, metrics: Metrics, write: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, config: Config, metrics: Metrics, write: Callable[[dict[str, Any]], None], limits: Limits | None = None
+    ) -> None:
         ledger = config.ledger
         self.metrics = metrics
         self.shared = None if config.shared.url is None else Shared(config.shared, time.monotonic)
@@ -38,7 +41,7 @@ class Books:
             write if ledger.log or not ledger.on else None, metrics, spool=self.bookkeeper.spool if ledger.on else None
         )
         self.keys = StoredKeys(ledger)
-        self.admission = Admission(config.shared, self.shared, metrics, time.monotonic)
+        self.admission = Admission(config.shared, self.shared, metrics, time.monotonic, limits)
         self._alerts = Alerts()
         teller = Teller(Stored(self.bookkeeper.ask), holder, time.monotonic, self._alerts)
         self.treasury = Treasury(teller, time.monotonic, time.time, lets_pass=config.shared.then == "open")

@@ -114,7 +114,7 @@ class Book:
             loan.lent_nanos = min(loan.lent_nanos, loan.settled_nanos)
         elsewhere = 0
         crossed: tuple[int, ...] = ()
-        if True:
+        if ask.number > loan.number:
             loan.number, loan.expires_ms, loan.lean = ask.number, now_ms + term_ms, ask.lean
             loan.lent_nanos = min(loan.lent_nanos, max(ask.keep_nanos, loan.settled_nanos))
             if not self._lend(loan, ask, now_ms):

@@ -122,7 +122,7 @@ class Purse:
         self.lent -= back
         self.held -= back
         need = max(sum(wish.need_nanos for wish in wishes) - self.held, 0)
-        least = max(min((wish.least_nanos for wish in wishes), default=0) - self.held, 0)
+        least = max(min(wish.least_nanos for wish in wishes) - self.held, 0) if wishes else 0
         wanted = max(self._target(), FEW * max((wish.need_nanos for wish in wishes), default=0)) - max(self.held, 0)
         want = max(wanted, 1) if wishes or self.ahead else 0
         self.ahead = False

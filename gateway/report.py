@@ -8,7 +8,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -178,15 +178,15 @@ def sentence(total: Figures) -> str:
     return "; ".join([head, *more]) + "."
 
 
-def table(report: Report) -> Table:
+def table(report: Report, without: Collection[str] = ()) -> Table:
     """Return the report for a terminal; what there is none of has no column."""
     digits = _digits(report.total)
-    drawn = Table(box=SIMPLE_HEAD, show_footer=len(report.rows) > 1)
-    drawn.add_column(report.by, footer="total")
+    drawn = Table(box=SIMPLE_HEAD, show_footer=len(report.rows) > 1, pad_edge=False, collapse_padding=True)
+    drawn.add_column(report.by, footer="total", overflow="fold")
     columns = _columns(digits)
-    shown = [name for name in columns if name not in _SELDOM or getattr(report.total, name)]
+    shown = [name for name in columns if name not in without and (name not in _SELDOM or getattr(report.total, name))]
     for name in shown:
-        drawn.add_column(name, footer=columns[name](report.total), justify="right")
+        drawn.add_column(name, footer=columns[name](report.total), justify="right", overflow="fold")
     for row in report.rows:
         drawn.add_row(Text(_plain(row.group) or NOBODY), *(columns[name](row) for name in shown))
     return drawn

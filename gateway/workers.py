@@ -21,6 +21,7 @@ from gunicorn.workers.base import Worker
 
 from gateway import logs
 from gateway.config import Config
+from gateway.shared.memory import Common, Memory
 from gateway.tasks import spawn
 
 _hung_up = threading.Event()        # a SIGHUP that came while this worker was still loading
@@ -65,10 +66,12 @@ class _Several(BaseApplication):
     """Gunicorn without its own command line and configuration files."""
 
     def __init__(
-        self, config: Config, settings: dict[str, Any], read: Callable[[], Config | None], *, open_: bool
+        self, config: Config, settings: dict[str, Any], read: Callable[[], Config | None], *, open_: bool = True,
+        memory: Memory | None = None,
     ) -> None:
         self._config = config
         self._open = open_
+        self._memory = memory           # where the workers have their limits in common, unless they share more
         self._settings = settings
         self._read = read
         self._worker: Worker | None = None
@@ -113,7 +116,8 @@ class _Several(BaseApplication):
             loop.add_signal_handler(signal.SIGHUP, again.set)
             if _hung_up.is_set():
                 again.set()
-            gateway = await app.create(config, open_=self._open)
+            limits = None if self._memory is None else Common(self._memory)
+            gateway = await app.create(config, open_=self._open, limits=limits)
             built = serving.Runner(gateway.application, config.server)
             reloading = spawn(app.reload_on(again, self._read, gateway, built))
 
@@ -148,4 +152,5 @@ def serve(
         "loglevel": "warning",
         "when_ready": lambda _: logs.say("listening", host=address[0], port=address[1], workers=workers),
     }
-    _Several(config, settings, read, open_=open_).run()
+    memory = Memory(workers) if config.shared.url is None else None
+    _Several(config, settings, read, open_=open_, memory=memory).run()

@@ -10,12 +10,16 @@ from rich.console import Console
 
 from gateway import report
 from gateway.cli import files
+from gateway.report import Report
 from gateway.store import reports
 from gateway.store.once import once
 from gateway.store.opening import StoreError
 from gateway.store.reports import Asked
 
 WIDTH = 200         # of what is no terminal
+# What is left out on a narrow one, as little as will do.
+_INTERVAL = ("tokens", "low", "high")
+SPARED = ((), ("tokens",), _INTERVAL, (*_INTERVAL, "estimated", "failed"))
 
 
 @click.command("report")
@@ -51,5 +55,12 @@ def command(path: Path | None, by: str, since: str, until: str | None, form: str
     if form == "csv":
         click.echo(report.as_csv(made), nl=False)
     elif made.rows:
-        console = Console()
-        console.print(report.table(made), width=None if console.is_terminal else WIDTH)
+        _print(made, Console(width=None if sys.stdout.isatty() else WIDTH))
+
+
+def _print(made: Report, console: Console) -> None:
+    """Print the table, on a narrow terminal without the columns that the others say as well."""
+    tables = [report.table(made, spared) for spared in SPARED]
+    free = console.options.update(max_width=10 * WIDTH)
+    fitting = (table for table in tables if console.measure(table, options=free).maximum <= console.width)
+    console.print(next(fitting, tables[-1]))

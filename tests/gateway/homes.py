@@ -19,11 +19,13 @@ class Books:
     def __init__(self, term_ms: int = TERM_MS) -> None:
         self.term_s = term_ms / 1000
         self.now_ms = MOMENT_MS
+        self.clock_ms: Callable[[], int] = lambda: self.now_ms
         self.books: dict[tuple[str, str], Book] = {}
         self.calls: list[list[Ask]] = []
         self.deaf = False               # what it is asked is not done
         self.mute = False               # it is done, and nobody hears of it
         self.gate: asyncio.Event | None = None
+        self.called = asyncio.Event()
         self._term_ms = term_ms
 
     def book(self, account: tuple[str, str]) -> Book:
@@ -32,7 +34,7 @@ class Books:
 
     def answer(self, holder: str, ask: Ask) -> Reply:
         """Answer one question."""
-        return self.book((ask.name, ask.period)).answer(holder, ask, self.now_ms, self._term_ms)
+        return self.book((ask.name, ask.period)).answer(holder, ask, self.clock_ms(), self._term_ms)
 
     def settle(self, holder: str, sums: Mapping[tuple[str, str], int]) -> None:
         """Book what a segment cost."""
@@ -42,6 +44,7 @@ class Books:
     async def call(self, holder: str, asks: Sequence[Ask]) -> Sequence[Reply]:
         """Answer questions."""
         self.calls.append(list(asks))
+        self.called.set()
         if self.gate is not None:
             await self.gate.wait()
         if self.deaf:
@@ -55,7 +58,7 @@ class Books:
         """Return of which accounts somebody needs more."""
         if self.deaf:
             raise NoHome("it does not answer")
-        return [account for account, book in self.books.items() if book.wanted_ms > self.now_ms - WANTED_MS]
+        return [account for account, book in self.books.items() if book.wanted_ms > self.clock_ms() - WANTED_MS]
 
     async def spent(self, accounts: Sequence[tuple[str, str]]) -> list[int]:
         """Return what was spent."""

@@ -534,8 +534,10 @@ async def test_the_disk_is_asked_to_keep_it(
             raise OSError(5, os.strerror(5))
 
     monkeypatch.setattr(Spool, "sync", sync)
-    keeping(sqlite).start()
+    keeper = keeping(sqlite)
+    keeper.start()
     await until(lambda: len(synced) > 5)
+    await keeper.close()
 
     assert said == [("spool not synced", {"error": "[Errno 5] Input/output error"}), ("spool synced", {})]
 
@@ -576,6 +578,7 @@ async def test_a_fault_that_nobody_thought_of(
     keeper.spool.append(lines(1))
     keeper.start()
     await until(at_least(metrics, "receipts_stored_total", 1))
+    await keeper.close()
 
     assert [event for event, _ in said] == ["store away", "store back"]
     assert isinstance(said[0][1]["exc_info"], ZeroDivisionError)

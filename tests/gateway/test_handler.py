@@ -1,5 +1,6 @@
 """The parts of the path that can be shown by themselves. (The path itself: tests/path.)"""
 
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -9,16 +10,10 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from gateway import handler
-from gateway.auth import NOTHING, Keyring
-from gateway.calling import Calling
-from gateway.classify import Classify
-from gateway.config import ClassifierConfig, ServerConfig
+from gateway.config import ServerConfig
 from gateway.errors import BadRequest, Refused
-from gateway.handler import Collaborators, Handler
-from gateway.ledger import Ledger
-from gateway.metrics import Metrics
+from gateway.handler import Handler
 from gateway.receipt import Receipt
-from gateway.router import Router
 
 
 def stamped() -> Receipt:
@@ -192,16 +187,9 @@ def test_what_was_lost_is_a_header() -> None:
     assert handler.response_headers(receipt)["x-thriftgate-lost"] == "seed, others.store"
 
 
-async def test_the_repr() -> None:
+def test_the_repr() -> None:
     """An operator reads how many requests are being served."""
-    classify = Classify(ClassifierConfig(), lambda _: None)
-    ledger = Ledger(lambda _: None, Metrics())
-    server = ServerConfig()
-    keyring = Keyring({}, b"secret", open_=True, stored=NOTHING)
-    made = Handler(Collaborators(
-        keyring, classify, Router({}, {}, 0.7), {}, Calling({}, {}, server), ledger, server
-    ))
-    classify.close()
-    await ledger.close()
+    nobody: Any = SimpleNamespace(server=ServerConfig())
+    made = Handler(nobody)
 
     assert repr(made) == "<Handler 0 running>"

@@ -56,7 +56,7 @@ def test_savings_are_a_sentence() -> None:
          "3 requests of unknown cost are not in it; nor is $5.50 spent where there is nothing to compare with."),
     ],
 )
-def test_what_is_not_in_it_is_said(more: dict[str, int], end: str) -> None:
+def test_what_is_not_in_it_is_said(more: dict[str, Any], end: str) -> None:
     """Requests of unknown cost are counted, and money that nothing compares with is named."""
     assert report.sentence(STORY._replace(**more)).endswith(end)
 

@@ -58,7 +58,8 @@ class TestFromEnvironment:
     def test_prices_that_were_imported(self, tmp_path: Path) -> None:
         """They are in force here as well: also in which model is the dearest."""
         (tmp_path / "prices.json").write_bytes(encode(PriceList("2027-01-01", "", {"gpt-5.4": Facts(Price(30, 90))})))
-        made = config.from_environment({"THRIFTGATE_DATA": str(tmp_path), "OPENAI_API_KEY": "a", "ANTHROPIC_API_KEY": "b"})
+        keys = {"OPENAI_API_KEY": "a", "ANTHROPIC_API_KEY": "b"}
+        made = config.from_environment({"THRIFTGATE_DATA": str(tmp_path), **keys})
 
         assert Price(30, 90, search=10) == made.models["gpt-5.4"].price
         assert ["gpt-5.4-mini", "gpt-5.4"] == made.routes["auto"].ladder

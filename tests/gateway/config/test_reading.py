@@ -289,7 +289,8 @@ class TestWhatIsKnown:
         assert ModelConfig(
             upstream="u", name="gpt-4o", price=known["gpt-4o"].price, context=128_000, max_output=16_384
         ) == read["gpt-4o"]
-        assert (known["gpt-5.4-mini"].price, 9, 8) == (read["mini"].price, read["mini"].context, read["mini"].max_output)
+        mini = read["mini"]
+        assert (known["gpt-5.4-mini"].price, 9, 8) == (mini.price, mini.context, mini.max_output)
         assert (Price(1, 2), 400_000, 128_000) == (read["own"].price, read["own"].context, read["own"].max_output)
         assert (None, 128_000, 32_000) == (read["new"].price, read["new"].context, read["new"].max_output)
 
