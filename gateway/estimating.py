@@ -212,4 +212,4 @@ class Ratios:
         if size.context:
             prompt = min(prompt, size.context)
         output = 0 if request.kind == "embeddings" else request.max_output or size.max_output
-        return Usage(prompt, output, estimated=True)
+        return Usage(prompt, output * max(request.answers, 1), estimated=True)

@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.wire.counting import asks
-from gateway.wire.request import ChatRequest, Message, Tokens, read, wishes
+from gateway.wire.request import ChatRequest, Message, Tokens, read, several, wishes
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -22,6 +22,7 @@ class _Body(msgspec.Struct, frozen=True):
     response_format: dict[str, Any] | None = None
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
+    n: Any = None
 
 
 _body = msgspec.json.Decoder(_Body)
@@ -44,5 +45,6 @@ def decode(raw: bytes, headers: Mapping[str, str]) -> ChatRequest:
         structured=(body.response_format or {}).get("type") == "json_schema",
         max_output=body.max_completion_tokens or body.max_tokens or 0,
         text_bytes=len(raw) - sum(message.attached_bytes() for message in body.messages),
+        answers=several(body.n),
         **wishes(headers),
     )

@@ -13,6 +13,7 @@ from gateway.wire.request import (
     Tokens,
     long_texts,
     read,
+    several,
     wishes,
 )
 
@@ -33,6 +34,8 @@ class _Content(msgspec.Struct, frozen=True):
 class _Generation(msgspec.Struct, frozen=True):
     max_camel: Tokens | None = msgspec.field(default=None, name="maxOutputTokens")
     max_snake: Tokens | None = msgspec.field(default=None, name="max_output_tokens")
+    count_camel: Any = msgspec.field(default=None, name="candidateCount")
+    count_snake: Any = msgspec.field(default=None, name="candidate_count")
     schema_camel: Any = msgspec.field(default=None, name="responseSchema")
     schema_snake: Any = msgspec.field(default=None, name="response_schema")
     json_camel: Any = msgspec.field(default=None, name="responseJsonSchema")
@@ -75,6 +78,7 @@ def decode(raw: bytes, headers: Mapping[str, str], model: str, *, stream: bool) 
         structured=any(schema is not None for schema in schemas),
         max_output=config.max_camel or config.max_snake or 0,
         text_bytes=len(raw) - sum(long_texts(found, LONG) for found in data),
+        answers=several(config.count_camel, config.count_snake),
         **wishes(headers),
     )
 

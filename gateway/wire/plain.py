@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.wire.counting import asks
-from gateway.wire.request import ChatRequest, Tokens, read, wishes
+from gateway.wire.request import ChatRequest, Tokens, read, several, wishes
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -14,6 +14,8 @@ class _Body(msgspec.Struct, frozen=True):
     stream: bool | None = None
     stream_options: Any = None
     max_tokens: Tokens | None = None
+    n: Any = None
+    best_of: Any = None
 
 
 _body = msgspec.json.Decoder(_Body)
@@ -34,6 +36,7 @@ def decode(raw: bytes, headers: Mapping[str, str], kind: str) -> ChatRequest:
         structured=False,
         max_output=body.max_tokens or 0,
         text_bytes=len(raw),
+        answers=several(body.n, body.best_of),
         kind=kind,
         **wishes(headers),
     )

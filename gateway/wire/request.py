@@ -69,6 +69,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     deadline_ms: int | None = None      # when the caller wants the whole answer, from when it asked
     passed: Mapping[str, str] = {}      # headers that mean something to an upstream of the same dialect
     counted: bool = True    # a stream of the answer says what it used: the caller asked, or its dialect always does
+    answers: int = 1        # how many the caller wants of it
     kind: str = "chat"      # or embeddings, completions, count_tokens: passed through, not judged
 
     def last_user_text(self) -> str:
@@ -138,6 +139,11 @@ def deadline_ms(headers: Mapping[str, str]) -> int | None:
         raise BadRequest(f"`{DEADLINE_HEADER}` is wrong: send whole milliseconds from 1 to {MOST_MS}.",
                          param=DEADLINE_HEADER)
     return int(said)
+
+
+def several(*wanted: Any) -> int:
+    """Return how many answers are asked for, in whichever field. What is no such number is the provider's to refuse."""
+    return max((n for n in wanted if isinstance(n, int) and not isinstance(n, bool)), default=1)
 
 
 def texts(parts: Iterable[Part], kinds: Sequence[str]) -> str:

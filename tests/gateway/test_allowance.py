@@ -51,6 +51,10 @@ class Here:
         """Answer."""
         return [self.books.setdefault(ask.name, Book()).answer(holder, ask, 1) for ask in asks]
 
+    async def spent(self, accounts: Sequence[tuple[str, str]]) -> Sequence[int]:
+        """Say what is settled."""
+        return [self.books[name].spent_nanos for name, _ in accounts]
+
     async def wanted(self) -> Collection[tuple[str, str]]:
         """Nobody wants anything."""
         return ()
@@ -180,10 +184,19 @@ async def test_two_calls_may_be_made(world: Any) -> None:
     assert await world().allow(Caller("app", budget=budget(2 * MOST["small"])), plan)
 
 
+async def test_several_answers_may_be_wanted(world: Any) -> None:
+    """Each of them may be as long as one."""
+    w, caller = world(), Caller("app", budget=budget(MOST["small"] + 2 * 100 * 2_000))
+    with pytest.raises(BudgetExceeded):
+        await w.allow(caller, answers=4)
+
+    assert models_of(await w.allow(caller, answers=3)) == ["small"]
+
+
 async def test_a_price_that_nobody_knows(world: Any) -> None:
     """It cannot be held to a budget; as a fallback it is left out."""
     caller = Caller("app", budget=budget(10**9))
-    with pytest.raises(Unpriced, match="models.free.price"):
+    with pytest.raises(Unpriced, match=r"models\.free\.price"):
         await world().allow(caller, Plan((Target("free"),), Reason.EXPLICIT, ""))
     behind = await world().allow(caller, Plan((Target("small"), Target("free")), Reason.EXPLICIT, ""))
 

@@ -222,6 +222,7 @@ async def test_a_dead_store_is_503(ledger: LedgerConfig, start: Starts) -> None:
 async def test_budgets_that_nobody_knows_are_503(books: Bookkeeper, ledger: LedgerConfig, start: Starts) -> None:
     """Rather than without them."""
     async def away(_: Sequence[Budget]) -> list[Standing]:
+        """Refuse."""
         raise Unavailable("The budgets cannot be looked up.", headers={"Retry-After": "1"})
 
     status, _, headers = await (await start(OwnUsage(ring(), books, ledger, away)))()

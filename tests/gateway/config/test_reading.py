@@ -110,7 +110,9 @@ def test_the_defaults() -> None:
     """Every key has one but the upstreams and models themselves."""
     expected = Config(
         upstreams={"u": UpstreamConfig(base_url="http://127.0.0.1:1/v1", dialect="openai", key=None, slots=512)},
-        models={name: ModelConfig(upstream="u", name=name, context=128_000) for name in ("small", "large")},
+        models={
+            name: ModelConfig(upstream="u", name=name, context=128_000, max_output=32_000) for name in ("small", "large")
+        },
         ledger=LedgerConfig(directory="/data"),
     )
     read = config.parse(SMALL, {"THRIFTGATE_DATA": "/data"})
@@ -679,10 +681,11 @@ class TestLoad:
         """Without one that is given, the process's."""
         file = tmp_path / "gateway.yaml"
         file.write_text(EXAMPLE, encoding="utf-8")
-        for name, value in KEYS.items():
+        environment = {**KEYS, "THRIFTGATE_DATA": str(tmp_path)}
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
 
-        assert config.parse(EXAMPLE, KEYS) == config.load(file)
+        assert config.parse(EXAMPLE, environment) == config.load(file)
 
     @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00a"], ids=["not there", "not UTF-8"])
     def test_a_file_that_cannot_be_read(self, tmp_path: Path, content: bytes | None) -> None:

@@ -210,6 +210,12 @@ def test_rung_and_session_come_from_headers() -> None:
     assert (request.rung, request.session) == ("cheap", "s-1")
 
 
+@pytest.mark.parametrize(("fields", "answers"), [({}, 1), ({"n": 3}, 3), ({"n": "3"}, 1), ({"n": None}, 1)])
+def test_how_many_answers(fields: dict[str, Any], answers: int) -> None:
+    """Each costs as much as one; a wrong number is the provider's to refuse."""
+    assert asked(**fields).answers == answers
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import BadRequest
-from gateway.wire.request import DEADLINE_HEADER, MOST_MS, deadline_ms, long_texts, texts
+from gateway.wire.request import DEADLINE_HEADER, MOST_MS, deadline_ms, long_texts, several, texts
 
 
 def test_texts_of_some_kinds() -> None:
@@ -54,3 +54,11 @@ class TestDeadline:
             deadline_ms({DEADLINE_HEADER: said})
 
         assert caught.value.param == DEADLINE_HEADER
+
+
+@pytest.mark.parametrize(("wanted", "answers"), [
+    ((), 1), ((None,), 1), ((3,), 3), ((1, 4), 4), (("3",), 1), ((True,), 1), ((2.0,), 1), ((0,), 0),
+])
+def test_several_answers(wanted: tuple[Any, ...], answers: int) -> None:
+    """The most that a field asks for; what is no whole number is left to the provider to refuse."""
+    assert several(*wanted) == answers
