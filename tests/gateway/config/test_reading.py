@@ -87,9 +87,11 @@ def test_the_documented_example() -> None:
             ),
         },
         models={
-            "small": ModelConfig(upstream="openai", name="gpt-4o-mini", price=Price(0.15, 0.6, 0.075), context=128_000),
+            "small": ModelConfig(
+                upstream="openai", name="gpt-4o-mini", price=Price(0.15, 0.6, 0.075), context=128_000, max_output=16_384,
+            ),
             "large": ModelConfig(
-                upstream="anthropic", name="claude", price=Price(15, 75, 1.5, 18.75), context=200_000,
+                upstream="anthropic", name="claude", price=Price(15, 75, 1.5, 18.75), context=200_000, max_output=32_000,
                 deadlines=Deadlines(connect_ms=2000, first_output_ms=8000, idle_ms=15_000, total_ms=600_000),
             ),
         },
@@ -111,7 +113,8 @@ def test_the_defaults() -> None:
     expected = Config(
         upstreams={"u": UpstreamConfig(base_url="http://127.0.0.1:1/v1", dialect="openai", key=None, slots=512)},
         models={
-            name: ModelConfig(upstream="u", name=name, context=128_000, max_output=32_000) for name in ("small", "large")
+            name: ModelConfig(upstream="u", name=name, context=128_000, max_output=32_000)
+            for name in ("small", "large")
         },
         ledger=LedgerConfig(directory="/data"),
     )

@@ -1,72 +1,32 @@
-"""What tokens cost, in whole micro-dollars."""
+"""What stands in a configuration or a price list."""
+
+from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
-from gateway import pricing
-from gateway.pricing import MODELS, Price, Usage, cost_micros
+from gateway.pricing import Above, Price, Tier, Tiers, named
 
-STEADY = hypothesis_settings(deadline=None, derandomize=True, database=None)
-MINI = Price(0.15, 0.60, 0.075)
-OPUS = Price(15, 75, 1.5, 18.75)
-
-# By hand: dollars per million tokens are micro-dollars per token.
-COSTS = {
-    "nothing": (MINI, Usage(0, 0), 0),
-    "input and output": (MINI, Usage(1000, 500), 150 + 300),
-    "a million of each": (MINI, Usage(1_000_000, 1_000_000), 750_000),
-    "cached input is cheaper": (MINI, Usage(1000, 0, 400), 90 + 30),
-    "all of it cached": (OPUS, Usage(2000, 10, 2000), 3000 + 750),
-    "cached at the price of input where no other is named": (Price(2, 8), Usage(100, 10, 60), 200 + 80),
-    "cached for nothing": (Price(2, 8, 0), Usage(100, 10, 60), 80 + 80),
-    "more cached than there is": (Price(2, 8, 1), Usage(100, 0, 150), 150),
-    "written to the cache": (OPUS, Usage(1000, 10, 400, 500), 1500 + 600 + 9375 + 750),
-    "written at the price of input where no other is named": (Price(2, 8), Usage(100, 10, 0, 60), 200 + 80),
-    "reasoning is part of the output": (Price(2, 8), Usage(100, 10, reasoning=8), 200 + 80),
-    "a half is rounded up": (Price(0.5, 0), Usage(1, 0), 1),
-    "less than a half is rounded down": (Price(0.25, 0), Usage(1, 0), 0),
-    "only the sum is rounded": (Price(0.25, 0.25), Usage(1, 1), 1),
-    "a free model": (Price(0, 0), Usage(10_000, 10_000), 0),
+WHOLE = {
+    "input": 1.25, "output": 10, "cached_input": 0.125, "search": 35,
+    "above": [{"tokens": 200_000, "input": 2.5, "output": 15}],
+    "tiers": {"batch": 0.5, "priority": {"input": 2.25, "output": 18, "above": [{"tokens": 200_000, "input": 4.5}]}},
 }
 
 
-@pytest.mark.parametrize(("price", "usage", "expected"), COSTS.values(), ids=COSTS)
-def test_cost(price: Price, usage: Usage, expected: int) -> None:
-    """Fresh input, cached input and output, each at its price."""
-    cost = cost_micros(price, usage)
-
-    assert expected == cost
-    assert type(cost) is int
-
-
-@STEADY
-@given(
-    price=st.builds(Price, st.floats(0, 999), st.floats(0, 999), st.none() | st.floats(0, 999)),
-    usage=st.builds(Usage, *[st.integers(0, 10**6)] * 5),
-    more=st.integers(0, 10**6),
-)
-def test_more_never_costs_less(price: Price, usage: Usage, more: int) -> None:
-    """A cost is never negative, and grows with the answer."""
-    cost = cost_micros(price, usage)
-
-    assert 0 <= cost <= cost_micros(price, usage._replace(output=usage.output + more))
-
-
 @pytest.mark.parametrize(
-    ("fields", "named"),
+    ("fields", "wrong"),
     [
         ({"input": -1, "output": 1}, "`input`,"), ({"input": 1, "output": 1e6}, "`output`,"),
         ({"input": 1, "output": 1, "cached_input": float("nan")}, "`cached_input`,"),
         ({"input": 1, "output": 1, "cache_write": float("inf")}, "`cache_write`,"),
+        ({"input": 1, "output": 1, "search": -0.1}, "`search`,"),
         ({"input": -1, "output": -1, "cached_input": 0}, "`input`, `output`,"),
     ],
 )
-def test_a_price_is_a_price(fields: dict[str, float], named: str) -> None:
+def test_a_price_is_a_price(fields: dict[str, float], wrong: str) -> None:
     """Below nothing and beyond a dollar a token are refused, by name, all of them."""
-    with pytest.raises(ValueError, match=f"^Expected dollars per million tokens for {named} from 0 to 1,000,000$"):
+    with pytest.raises(ValueError, match=f"^Expected dollars per million tokens for {wrong} from 0 to 1,000,000$"):
         Price(**fields)
 
 
@@ -75,24 +35,47 @@ def test_the_ends_of_the_range() -> None:
     assert Price(0, 999_999.99).cached_input is None
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_built_in_table(name: str) -> None:
-    """Output costs more than input, cached input less, writing the cache more; a context holds a document."""
-    price, context = MODELS[name]
+def test_all_that_can_be_said() -> None:
+    """Parts, longer prompts and tiers, as they are written."""
+    expected = Price(
+        1.25, 10, 0.125, search=35, above=(Above(tokens=200_000, input=2.5, output=15),),
+        tiers=Tiers(batch=0.5, priority=Tier(2.25, 18, above=(Above(tokens=200_000, input=4.5),))),
+    )
 
-    assert 0 < price.input < price.output
-    assert price.cached_input is not None
-    assert price.cached_input < price.input
-    assert price.cache_write is None or price.cache_write > price.input
-    assert 128_000 <= context <= 2_000_000
-
-
-def test_the_table_is_dated() -> None:
-    """A reader can see how old the prices are."""
-    assert pricing.PRICES_AS_OF >= "2026-01-01"
+    assert expected == msgspec.convert(WHOLE, Price)
+    assert expected == msgspec.json.decode(msgspec.json.encode(expected), type=Price)
+    assert len({expected, msgspec.convert(WHOLE, Price)}) == 1      # one price, one tariff
 
 
-def test_a_price_is_strict() -> None:
-    """A misspelt price in the configuration is not a free one."""
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"cached": 1}, {"tiers": {"batches": 0.5}}, {"tiers": {"batch": {"inputs": 1}}}, {"tiers": {"batch": "half"}},
+        {"above": [{"tokens": 5, "inputs": 1}]}, {"above": [{"input": 1}]}, {"above": {"tokens": 5, "input": 1}},
+        {"tiers": {"batch": -0.5}}, {"tiers": {"flex": 101}}, {"tiers": {"fast": float("nan")}},
+        {"tiers": {"priority": {"input": -1}}}, {"above": [{"tokens": 0, "input": 1}]},
+        {"above": [{"tokens": 5, "input": -1}]}, {"above": [{"tokens": 5, "input": 1}, {"tokens": 5, "input": 2}]},
+        {"tiers": {"batch": {"above": [{"tokens": 5}, {"tokens": 5}]}}}, {"input": None}, {"output": "1"},
+    ],
+    ids=str,
+)
+def test_a_price_is_strict(changed: dict[str, Any]) -> None:
+    """What is misspelt, misplaced or no price is refused: it would be another price than was meant."""
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"input": 1, "output": 1, "cached": 1}, Price)
+        msgspec.convert({**WHOLE, **changed}, Price)
+
+
+@pytest.mark.parametrize("missing", ["input", "output"])
+def test_what_every_price_has(missing: str) -> None:
+    """A prompt and an answer cost something, or it is said that they do not."""
+    with pytest.raises(msgspec.ValidationError, match=missing):
+        msgspec.convert({name: value for name, value in WHOLE.items() if name != missing}, Price)
+
+
+def test_every_number_has_a_name() -> None:
+    """What a price names, and nothing that it does not."""
+    assert named(msgspec.convert(WHOLE, Price)) == {
+        "input": 1.25, "output": 10, "cached_input": 0.125, "search": 35, "input above 200000": 2.5,
+        "output above 200000": 15, "batch factor": 0.5, "input, priority": 2.25, "output, priority": 18,
+        "input above 200000, priority": 4.5,
+    }
