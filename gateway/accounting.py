@@ -13,6 +13,8 @@ from gateway.receipt import Outcome, Receipt
 from gateway.upstream.model import Model
 from gateway.wire import ChatRequest
 
+OPENING = 2_000         # characters of a first message that tell a conversation from others
+
 
 class Accounting:
     """Books what requests of one configuration cost. What was learned outlives it."""
@@ -41,9 +43,9 @@ class Accounting:
         cost = None if model.tariff is None else model.tariff.cost(usage)
         if cost is not None and not receipt.unpriced:
             receipt.cost_nanos, receipt.cost_parts = cost.total + receipt.unused_nanos, cost.parts()
-        if receipt.route is not None:
+        if receipt.route is not None and receipt.outcome is not Outcome.BROKEN:
             top = self._tops[receipt.route]
-            answered = Answered(model.name, usage, cost and cost.total, receipt.conversation)
+            answered = Answered(model.name, usage, cost and cost.total, _conversation(receipt, request))
             tokens = tokenisers(self._learned(model, request), self._learned(top, request))
             receipt.premium = self._counterfactual.premium(answered, Top(top.name, top.tariff, tokens), now)
 
@@ -79,3 +81,11 @@ class Accounting:
     def _learned(self, model: Model, request: ChatRequest) -> Learned | None:
         learned = self._ratios.learned(model.name, request)
         return None if learned is None else Learned(*learned)
+
+
+def _conversation(receipt: Receipt, request: ChatRequest) -> str:
+    """Return what tells a caller's conversations apart: the name that they gave it, else how it began."""
+    if receipt.conversation:
+        return f"{receipt.caller}\n{receipt.conversation}"
+    opening = next((message.text()[:OPENING] for message in request.messages if message.role == "user"), "")
+    return f"{receipt.caller}\n{hash(opening)}"

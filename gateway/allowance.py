@@ -46,7 +46,7 @@ class Allowance:
         if receipt.usage is not None:
             self._ticket.settle(receipt.usage.input + receipt.usage.output, receipt.model)
         self._ticket.close()
-        self._reservation.settle(receipt.unused_nanos if receipt.cost_nanos is None else receipt.cost_nanos)
+        self._reservation.settle(receipt.spent_nanos or 0)
 
 
 class Allowing:

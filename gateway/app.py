@@ -76,7 +76,7 @@ class Generation:
         )
         self._probing = Probing(models.values(), clock)
         self.handler = Handler(self.with_)
-        endpoints = Endpoints(config, self.with_, self.handler, books.metrics, self.faults)
+        endpoints = Endpoints(config, self.with_, self.handler, books, self.faults)
         admin = Admin(config, books.bookkeeper, books.keys, endpoints.not_there)
         self.routes = [*admin.routes(), *endpoints.routes()]
         self._serving = 0

@@ -9,11 +9,11 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from gateway.books import Books
 from gateway.config import Config
 from gateway.errors import GatewayError, NotFound
 from gateway.explain import explain
 from gateway.handler import Collaborators, Handler, clock, error_response
-from gateway.metrics import Metrics
 from gateway.receipt import Receipt
 from gateway.upstream.report import STATES, report
 
@@ -32,12 +32,13 @@ class Endpoints:
     """The small endpoints of one gateway. `faults` says what keeps it from being ready; empty when nothing does."""
 
     def __init__(
-        self, config: Config, with_: Collaborators, handler: Handler, metrics: Metrics, faults: Mapping[str, str]
+        self, config: Config, with_: Collaborators, handler: Handler, books: Books, faults: Mapping[str, str]
     ) -> None:
         self._config = config
         self._with = with_
         self._handler = handler
-        self._metrics = metrics
+        self._keys = books.keys
+        self._metrics = books.metrics
         self._faults = faults
 
     def routes(self) -> list[web.RouteDef]:
@@ -105,6 +106,8 @@ class Endpoints:
     async def ready(self, _: web.Request) -> web.Response:
         """Say whether traffic should come here. One that is not ready still serves what it can, on the safe rung."""
         faults = dict(self._faults)
+        if self._keys.fault is not None:
+            faults["keys"] = str(self._keys.fault)
         return _json({"status": "not ready" if faults else "ready", "faults": faults}, status=503 if faults else 200)
 
     async def upstreams(self, _: web.Request) -> web.Response:

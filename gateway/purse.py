@@ -14,7 +14,7 @@ from gateway.budgets import Account, Ask, Reply
 from gateway.config.money import BudgetConfig
 
 PACE_S = 10.0           # how far back one looks, and ahead
-RENEW_S = 10.0          # between two talks with whoever keeps the account
+RENEWALS = 6            # in a loan's term
 DRY_S = 0.2             # how long it is believed that there is no more
 FEW = 4                 # requests like this one that are provided for where nothing is known yet
 BEAT_S = 0.25           # a pace is measured over no less
@@ -118,9 +118,7 @@ class Purse:
     def ask(self, now_s: float, wishes: Sequence[Wish] = ()) -> Ask:
         """Give back what is not needed, and ask for what is."""
         self.beat(now_s)
-        back = 0 if wishes else self.idle(now_s)
-        self.lent -= back
-        self.held -= back
+        self.give_up(0 if wishes or self.ahead else self.idle(now_s))
         need = max(sum(wish.need_nanos for wish in wishes) - self.held, 0)
         least = max(min(wish.least_nanos for wish in wishes) - self.held, 0) if wishes else 0
         wanted = max(self._target(), FEW * max((wish.need_nanos for wish in wishes), default=0)) - max(self.held, 0)
@@ -135,18 +133,23 @@ class Purse:
         return Ask(name, period, limit, self._number, self.lent, self.settled, least, need, want, lean, soft)
 
     def grant(self, reply: Reply, now_s: float, good_until: float) -> None:
-        """Go on with what its home said."""
+        """Go on with what its home said, which is renewed well before it is no longer good."""
         given = reply.lent_nanos - self.lent
         self.lent, self.settled = reply.lent_nanos, reply.settled_nanos
         self.spent = max(self.spent, self.settled)      # the receipts are right
         self.held = self.lent - self.reserved - self.spent
         self.left, self.elsewhere, self.lean = reply.free_nanos, reply.elsewhere_nanos, reply.lean
         self.good_until = good_until
-        self.renew_at = now_s + RENEW_S
+        self.renew_at = now_s + (good_until - now_s) / RENEWALS
         if given < self._asked:
             self.dry_until = now_s + DRY_S
         half = self._target() // 2
         self.low = half if self.held > half and not self.lean else NEVER        # else it was tried just now
+
+    def give_up(self, nanos: int) -> None:
+        """Hold so much less. Its home learns of it with the next question."""
+        self.lent -= nanos
+        self.held -= nanos
 
     def lost(self) -> None:
         """Hold nothing any more: the loan was not renewed in time, and may be somebody else's by now."""

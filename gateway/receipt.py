@@ -134,6 +134,13 @@ class Receipt:
         """Return how long upstreams were waited for before the first byte, in seconds, over all attempts."""
         return sum((attempt.ended or attempt.started) - attempt.started for attempt in self.attempts)
 
+    @property
+    def spent_nanos(self) -> int | None:
+        """What was spent, as far as it is known: on an answer, or only on calls whose answer was not used."""
+        if self.cost_nanos is None and self.unused_nanos and self.usage is None and not self.unpriced:
+            return self.unused_nanos
+        return self.cost_nanos
+
     def close(self, now: float) -> "Receipt":
         """Stamp the end. What was not booked by then is our fault and says so."""
         self.ended = now
@@ -193,8 +200,8 @@ class Receipt:
         premium = self.premium
         return {
             **told,
-            "cost_usd_nanos": self.cost_nanos,
-            "cost_usd_micros": _micros(self.cost_nanos),
+            "cost_usd_nanos": self.spent_nanos,
+            "cost_usd_micros": _micros(self.spent_nanos),
             "cost_parts": self.cost_parts,
             "unused_usd_nanos": self.unused_nanos,
             "unused_usd_micros": _micros(self.unused_nanos),

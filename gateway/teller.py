@@ -105,8 +105,10 @@ class Teller:
 
     def keep(self, purse: Purse) -> None:
         """Look after a purse from now on."""
+        if self._closed:
+            return
         self._live[purse] = None
-        if self._beating is None and not self._closed:
+        if self._beating is None:
             self._beating = spawn(self._beat())
 
     def kept(self, name: str, period: str) -> Purse | None:

@@ -173,7 +173,7 @@ class Treasury:
             purse = self._teller.kept(name, account.period) or Purse(account, config, math.inf, now)
             self._purses[name] = purse
         if purse.account.limit_nanos > account.limit_nanos:
-            purse.lean = True               # what was lent for later is given back, to be lent anew
+            purse.give_up(max(purse.held, 0))       # to be lent anew, if it may be
         purse.configure(account, config)
         purse.ends_s = math.inf if ends_in is None else wall + ends_in
         return purse

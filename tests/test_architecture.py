@@ -28,7 +28,7 @@ LEVELS = [
     {"errors", "logs", "tasks", "spool"},
     {"sse", "pricing.usage", "faults"},
     {"pricing.price"},
-    {"pricing.table", "pricing.tariff"},
+    {"pricing.cost", "pricing.table"},
     {"pricing.litellm"},
     {"pricing"},
     {"config.strict"},

@@ -1,8 +1,8 @@
 """What tokens cost: usage alike for every provider, prices with source and date, costs in integers."""
 
+from gateway.pricing.cost import Cost, Tariff, cost_micros, tariff
 from gateway.pricing.price import Above, Price, Tier, Tiers, named
 from gateway.pricing.table import Facts, Known, PriceList, Prices, built_in, decode, encode, provider_of
-from gateway.pricing.tariff import Cost, Tariff, cost_micros, tariff
 from gateway.pricing.usage import Usage
 
 __all__ = [

@@ -27,6 +27,7 @@ from gateway.store.summing import KEY, added_up
 
 BATCH = 500         # rows forgotten at a time
 PAUSE_S = 0.01      # between batches, for whoever else writes
+MARKED_DAYS = 30    # at least: so long a segment may have lain on a disk that was away, and is known again
 NAMED = 20          # refused receipts that the log names
 _COST = COLUMNS.index("cost_usd_nanos")
 Change = TypeVar("Change", Delete, Update)
@@ -76,7 +77,7 @@ async def forget(engine: AsyncEngine, ledger: LedgerConfig, now_ms: int) -> None
         _some(delete(receipts), receipts, at_ms < receipts_ms),
         _some(delete(rollups), rollups, (span == "hour") & (start_ms < hours_ms)),
         _some(delete(rollups), rollups, (span == "day") & (start_ms < days_ms)),
-        _some(delete(segments), segments, segments.c.saved_ms < receipts_ms),
+        _some(delete(segments), segments, segments.c.saved_ms < min(receipts_ms, now_ms - MARKED_DAYS * DAY_MS)),
     ):
         while await _done(engine, statement) == BATCH:
             pass

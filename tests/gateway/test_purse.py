@@ -4,7 +4,7 @@ import pytest
 
 from gateway.budgets import Account, Reply
 from gateway.config import BudgetConfig
-from gateway.purse import DRY_S, FEW, NEVER, PACE_S, RENEW_S, Purse, Wish
+from gateway.purse import DRY_S, FEW, NEVER, PACE_S, RENEWALS, Purse, Wish
 
 
 def purse(lent: int = 0, *, now_s: float = 0.0, usd: float = 1.0, **more: bool) -> Purse:
@@ -235,4 +235,4 @@ class TestLookingAhead:
         one.grant(reply(100, settled=100), 1.0, 61.0)
 
         assert (True, True, False) == (before, unsettled, one.out)
-        assert one.renew_at == 1.0 + RENEW_S
+        assert one.renew_at == 1.0 + 60 / RENEWALS

@@ -88,10 +88,12 @@ def test_the_documented_example() -> None:
         },
         models={
             "small": ModelConfig(
-                upstream="openai", name="gpt-4o-mini", price=Price(0.15, 0.6, 0.075), context=128_000, max_output=16_384,
+                upstream="openai", name="gpt-4o-mini", price=Price(0.15, 0.6, 0.075), context=128_000,
+                max_output=16_384,
             ),
             "large": ModelConfig(
-                upstream="anthropic", name="claude", price=Price(15, 75, 1.5, 18.75), context=200_000, max_output=32_000,
+                upstream="anthropic", name="claude", price=Price(15, 75, 1.5, 18.75), context=200_000,
+                max_output=32_000,
                 deadlines=Deadlines(connect_ms=2000, first_output_ms=8000, idle_ms=15_000, total_ms=600_000),
             ),
         },

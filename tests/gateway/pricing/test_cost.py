@@ -28,7 +28,9 @@ COSTS = {
         OPUS, Usage(100, 0, 0, 50, cache_write_1h=20), Cost(750_000, 0, cache_write=562_500, cache_write_1h=600_000)
     ),
     "thinking": (OPUS, Usage(0, 10, reasoning=8), Cost(0, 150_000, reasoning=600_000)),
-    "thinking at a price of its own": (Price(1, 2, reasoning=9), Usage(0, 10, reasoning=8), Cost(0, 4_000, reasoning=72_000)),
+    "thinking at a price of its own": (
+        Price(1, 2, reasoning=9), Usage(0, 10, reasoning=8), Cost(0, 4_000, reasoning=72_000)
+    ),
     "images and sounds": (
         Price(1, 2, image_input=3, audio_input=4, image_output=50, audio_output=60),
         Usage(10, 10, image_input=2, audio_input=3, image_output=4, audio_output=5),
@@ -38,7 +40,9 @@ COSTS = {
         Price(1, 2), Usage(100, 100, 10, 20, 30, 5, 6, 7, 8, 9),
         Cost(57_000, 106_000, 10_000, 15_000, 5_000, 60_000, 6_000, 7_000, 16_000, 18_000),
     ),
-    "an hour's cache costs what a cache does": (Price(1, 2, None, 3), Usage(5, 0, 0, 5, 0, 5), Cost(0, 0, cache_write_1h=15_000)),
+    "an hour's cache costs what a cache does": (
+        Price(1, 2, None, 3), Usage(5, 0, 0, 5, 0, 5), Cost(0, 0, cache_write_1h=15_000)
+    ),
     "cached for nothing": (Price(2, 8, 0), Usage(100, 10, 60), Cost(80_000, 80_000)),
     "searches, by the thousand": (LONG, Usage(0, 0, searches=3), Cost(0, 0, search=105_000_000)),
     "searches without a price": (OPUS, Usage(0, 0, searches=3), Cost(0, 0)),
@@ -61,15 +65,23 @@ COSTS = {
     "less than a half is not": (Price(0.000499, 0), Usage(1, 0), Cost(0, 0)),
     "each part by itself": (Price(0.0005, 0.0005), Usage(1, 1), Cost(1, 1)),
     "more cached than there is": (OPUS, Usage(100, 0, 150), Cost(0, 0, cached=150_000)),
-    "more written than there is": (OPUS, Usage(100, 0, 60, 60, 0, 90), Cost(0, 0, cached=90_000, cache_write_1h=1_200_000)),
-    "more sound than there is": (Price(1, 2, audio_input=5), Usage(10, 0, 4, audio_input=9), Cost(0, 0, cached=4_000, audio_input=30_000)),
+    "more written than there is": (
+        OPUS, Usage(100, 0, 60, 60, 0, 90), Cost(0, 0, cached=90_000, cache_write_1h=1_200_000)
+    ),
+    "more sound than there is": (
+        Price(1, 2, audio_input=5), Usage(10, 0, 4, audio_input=9), Cost(0, 0, cached=4_000, audio_input=30_000)
+    ),
     "more thinking than there is": (OPUS, Usage(0, 5, reasoning=9, image_output=3), Cost(0, 0, reasoning=375_000)),
     "less than nothing": (OPUS, Usage(-5, 4, -3, reasoning=-2, searches=-1), Cost(0, 300_000)),
     "less than nothing cached": (OPUS, Usage(5, 0, -3), Cost(75_000, 0)),
     "a free model": (Price(0, 0, above=(Above(tokens=5, input=0),)), Usage(10_000, 10_000, 5), Cost(0, 0)),
-    "free up to a length": (Price(0, 1, above=(Above(tokens=5, input=2),)), Usage(10, 0, 5), Cost(10_000, 0, cached=10_000)),
-    "free but for the cache": (Price(0, 1, 3, above=(Above(tokens=5, input=2),)), Usage(10, 0, 5), Cost(10_000, 0, cached=15_000)),
-}  # fmt: skip
+    "free up to a length": (
+        Price(0, 1, above=(Above(tokens=5, input=2),)), Usage(10, 0, 5), Cost(10_000, 0, cached=10_000)
+    ),
+    "free but for the cache": (
+        Price(0, 1, 3, above=(Above(tokens=5, input=2),)), Usage(10, 0, 5), Cost(10_000, 0, cached=15_000)
+    ),
+}
 
 
 @pytest.mark.parametrize(("price", "usage", "expected"), COSTS.values(), ids=COSTS)
