@@ -135,7 +135,7 @@ def _struct_at(kind: Any, steps: list[str | int]) -> msgspec.inspect.StructType 
     """Return the struct at `steps` below `kind`, if there is one."""
     info = _struct(msgspec.inspect.type_info(kind))
     for step in steps:
-        if isinstance(step, int) and isinstance(info, msgspec.inspect.ListType):
+        if isinstance(step, int) and isinstance(info, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
             info = _struct(info.item_type)
         elif isinstance(info, msgspec.inspect.StructType):
             info = _struct(next((field.type for field in info.fields if field.name == step), msgspec.inspect.AnyType()))

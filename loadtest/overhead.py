@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import uvloop
 
@@ -85,15 +86,24 @@ class Bounded:
     unit: str
 
 
+class Added(NamedTuple):
+    """One figure without and with something, a value a round."""
+
+    name: str
+    off: list[float]
+    on: list[float]
+    target: float  # of what is added; 0 = none
+
+
 Work = Callable[[str, str], Coroutine[object, object, tuple[Tally, int]]]  # (base URL, model) → tally, what it counts
 
 
-def cpu_per_unit(server: Server, work: Coroutine[object, object, tuple[Tally, int]], settle_s: float = 0.1) -> float:
+def cpu_per_unit(server: Server, work: Coroutine[object, object, tuple[Tally, int]]) -> float:
     """Microseconds of the server's CPU time for each unit (request or chunk) of the work."""
     before = server.cpu_ns()
     _, units = uvloop.run(work)
     # Receipts are written a moment after the answer; they belong to the request that made them.
-    time.sleep(settle_s)
+    time.sleep(0.1)
     return (server.cpu_ns() - before) / units / 1000
 
 
@@ -124,19 +134,22 @@ def alternate(name: str, work: Work, sides: tuple[Server, Server], rounds: int, 
     return Pair(name, *figures, target)
 
 
-def money(upstream: str, work: Work, rounds: int, on: frozenset[int]) -> tuple[list[float], list[float]]:
-    """Microseconds a request costs without keys, limits, budgets and receipts, and with them; all threads of it."""
-    figures: tuple[list[float], list[float]] = ([], [])
+def money(upstream: str, work: Work, rounds: int, on: frozenset[int]) -> list[Added]:
+    """What keys, limits, budgets and receipts add to a request: on the path, and with the threads that store."""
+    path, threads = Added("on the path", [], [], ADDED_US), Added("with the threads that store", [], [], 0)
     with (
         processes.gateway(upstream, more=OFF, on=on) as off,
         processes.gateway(upstream, more=ON, on=on) as all_on,
     ):
         for at in range(rounds + 1):
-            for server, kept in ((off, figures[0]), (all_on, figures[1])):
-                spent_us = cpu_per_unit(server, work(server.base_url, "auto"), STORED_S)
+            for server, of_path, of_all in ((off, path.off, threads.off), (all_on, path.on, threads.on)):
+                before = server.path_ns(), server.cpu_ns()
+                _, units = uvloop.run(work(server.base_url, "auto"))
+                time.sleep(STORED_S)
                 if at:
-                    kept.append(spent_us)
-    return figures
+                    of_path.append((server.path_ns() - before[0]) / units / 1000)
+                    of_all.append((server.cpu_ns() - before[1]) / units / 1000)
+    return [path, threads]
 
 
 def requests(prompts: Callable[[int], list[str]], count: int) -> Work:
@@ -224,7 +237,7 @@ def measure(options: Options) -> str:
             alternate("streamed chunk", streams(options, reads), slow_sides, options.rounds, 0.7),
         ]
         dialects = translated(slow_sides[1], streams(options, reads), options.rounds)
-        without, with_ = money(instant.base_url, cached, options.rounds, cores.server)
+        added = money(instant.base_url, cached, options.rounds, cores.server)
         relay, gateway = sides
         urls = {
             "direct": (instant.base_url, "mock-cheap"),
@@ -234,7 +247,7 @@ def measure(options: Options) -> str:
         took = latency(urls, options)
         started_s, memory = starts(instant.base_url, options)
     setting = f"{cores}; {statistics.median(reads):.2f} reads a chunk"
-    tables = report(pairs, bounded(took, started_s, memory), took, setting), by_dialect(dialects), adds(without, with_)
+    tables = report(pairs, bounded(took, started_s, memory), took, setting), by_dialect(dialects), adds(added)
     return "\n\n".join(tables)
 
 
@@ -289,12 +302,14 @@ def by_dialect(figures: list[tuple[str, list[float], list[float]]]) -> str:
     return markdown(("CPU per", "straight, µs", "translated, µs", "ratio", "target", "reached"), rows)
 
 
-def adds(without: list[float], with_: list[float]) -> str:
+def adds(figures: list[Added]) -> str:
     """What keys, limits, budgets and receipts add to a request."""
-    added = [more - less for less, more in zip(without, with_, strict=True)]
-    row = ["keys, limits, budgets, receipts", spread(without), spread(with_), spread(added), f"{ADDED_US:g}"]
-    head = ("CPU per request", "off, µs", "on, µs", "added, µs", "target", "reached")
-    return markdown(head, [[*row, verdict(statistics.median(added), ADDED_US)]])
+    rows = []
+    for name, off, on, target in figures:
+        added = [more - less for less, more in zip(off, on, strict=True)]
+        told = (spread(off), spread(on), spread(added), f"{target:g}" if target else "-")
+        rows.append([f"keys, limits, budgets, receipts {name}", *told, verdict(statistics.median(added), target)])
+    return markdown(("CPU per request", "off, µs", "on, µs", "added, µs", "target", "reached"), rows)
 
 
 def verdict(value: float, target: float) -> str:

@@ -67,6 +67,10 @@ class Server:
                 total += int(schedstat.read_text().split()[0])
         return total
 
+    def path_ns(self) -> int:
+        """CPU time of its first thread, which runs the event loop, in nanoseconds."""
+        return int(Path(f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split()[0])
+
     def memory_mb(self) -> tuple[float, float]:
         """Resident and proportional set size, in MB of 10^6 bytes."""
         kib = dict(re.findall(r"^(Rss|Pss):\s+(\d+)", Path(f"/proc/{self.pid}/smaps_rollup").read_text(), re.MULTILINE))

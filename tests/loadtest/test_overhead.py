@@ -6,7 +6,7 @@ import pytest
 
 from loadtest import overhead, processes
 from loadtest.driver import Tally
-from loadtest.overhead import Bounded, Options, Pair
+from loadtest.overhead import Added, Bounded, Options, Pair
 
 SMALL = Options(
     rounds=1, requests=20, distinct=10, streams=3, chunks=5, tokens_per_s=200, latencies=5, starts=1
@@ -82,3 +82,12 @@ def test_what_translating_costs() -> None:
     assert "1.75 (1.50-2.00)" in table
     assert "| yes" in table
     assert "| within twice" in table
+
+
+def test_what_is_added_is_the_difference_within_a_round() -> None:
+    """Against its target, where it has one."""
+    table = overhead.adds([Added("a", [10, 20], [60, 80], 60), Added("b", [10, 20], [90, 80], 0)])
+
+    assert [[cell.strip() for cell in row.split("|")[4:7]] for row in table.splitlines()[2:]] == [
+        ["55.0 (50.0-60.0)", "60", "yes"], ["70.0 (60.0-80.0)", "-", "-"]
+    ]  # fmt: skip

@@ -441,6 +441,18 @@ HINTS = {
     "models: {m: {upstream: u, price: {inputs: 1, input: 1, output: 1}}}": (
         "models.m.price.inputs", "did you mean 'input'?"
     ),
+    "models: {m: {upstream: u, price: {input: 1, output: 1, above: [{tokens: 5, inputs: 1}]}}}": (
+        "models.m.price.above[0].inputs", "did you mean 'input'?"
+    ),
+    "models: {m: {upstream: u, price: {input: 1, output: 1, above: [{tokens: 5}, {input: 1}]}}}": (
+        "models.m.price.above[1].tokens", "it has no default; add it"
+    ),
+    "models: {m: {upstream: u, price: {input: 1, output: 1, tiers: {batches: 0.5}}}}": (
+        "models.m.price.tiers.batches", "did you mean 'batch'?"
+    ),
+    "models: {m: {upstream: u, price: {input: 1, output: 1, tiers: {batch: {inputs: 0.5}}}}}": (
+        "models.m.price.tiers.batch.inputs", "did you mean 'input'?"
+    ),
     "routes: {r: {ladder: [small], rules: [{when: {}, used: a, use: small}]}}": (
         "routes.r.rules[0].used", "did you mean 'use'?"
     ),
