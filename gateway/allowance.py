@@ -104,9 +104,7 @@ class Allowing:
         model = self._models[name]
         if model.tariff is None:
             return None
-        usage = self._ratios.ceiling(name, request, model)
-        written = usage._replace(cache_write=usage.input)           # which may cost more, or less
-        most = max(model.tariff.cost(usage).total, model.tariff.cost(written).total)
+        most = model.tariff.most(self._ratios.ceiling(name, request, model))
         return most * (2 if plan.route in self._twice else 1)
 
     def _tokens(self, request: ChatRequest) -> int:

@@ -73,6 +73,7 @@ def _data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test touches the user's own data: a process that is told nothing else keeps its own here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THRIFTGATE_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 

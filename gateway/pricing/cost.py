@@ -55,7 +55,7 @@ class _Step(NamedTuple):
 class Tariff:
     """A price in integers."""
 
-    __slots__ = ("_tiers", "_usual")
+    __slots__ = ("_dearest", "_tiers", "_usual")
 
     def __init__(self, price: Price) -> None:
         usual = _exact(price)
@@ -63,12 +63,17 @@ class Tariff:
         given = {name: getattr(price.tiers, name) for name in price.tiers.__struct_fields__}
         self._usual = _steps(usual, longer)
         self._tiers = {name: _tier(usual, longer, tier) for name, tier in given.items() if tier is not None}
+        self._dearest = [
+            (above, max(picos[0], picos[2], picos[3]), max(picos[1], picos[5])) for above, picos in self._usual
+        ]
 
     def cost(self, usage: Usage) -> Cost:
         """Return what `usage` costs. A tier without a price costs what is usual; a part never exceeds its whole."""
         prompt, output, cached, written, thought = usage[:5]
         steps = self._tiers.get(usage[11], self._usual) if usage[11] else self._usual
-        picos = steps[0][1] if len(steps) == 1 else next(picos for above, picos in steps if prompt > above)
+        picos = steps[-1][1]
+        if len(steps) > 1:
+            picos = next((dearer for above, dearer in steps if prompt > above), picos)
         fresh, said = prompt - cached - written, output - thought
         if usage[5:11] == _NONE and cached >= 0 and written >= 0 and thought >= 0 and fresh >= 0 and said >= 0:
             return Cost(        # the usual case, in a third of the time
@@ -78,6 +83,13 @@ class Tariff:
         return Cost(*[(n * pico + 500) // 1000 for n, pico in zip(_divided(usage), picos, strict=True)])
 
 
+    def most(self, usage: Usage) -> int:
+        """Return what so many tokens of text cost at most, in nano-dollars, if all are written to the cache."""
+        prompt, output = usage[:2]
+        _, of_prompt, of_output = next((step for step in self._dearest if prompt > step[0]), self._dearest[-1])
+        return -(-(prompt * of_prompt + output * of_output) // 1000) + 2       # parts are rounded one by one
+
+
 _NONE = (0,) * 6            # neither an hour's cache, nor images, sounds and searches
 
 
@@ -85,11 +97,6 @@ _NONE = (0,) * 6            # neither an hour's cache, nor images, sounds and se
 def tariff(price: Price) -> Tariff:
     """Return the price made ready; once for each price."""
     return Tariff(price)
-
-
-def cost_micros(price: Price, usage: Usage) -> int:
-    """Return what `usage` costs in micro-dollars, rounded half up."""
-    return (tariff(price).cost(usage).total + 500) // 1000
 
 
 def _divided(usage: Usage) -> tuple[int, ...]:
@@ -169,7 +176,7 @@ def _times(prices: _Exact, factor: _Exact) -> _Exact:
 
 def _steps(short: _Exact, longer: dict[int, _Exact]) -> tuple[_Step, ...]:
     """Return the prices by length, the longest prompts first."""
-    steps = [*sorted(longer.items(), reverse=True), (-1, short)]
+    steps = [*sorted(longer.items(), key=lambda step: -step[0]), (0, short)]
     return tuple(_Step(above, tuple(_picos(prices, part) for part in PARTS)) for above, prices in steps)
 
 

@@ -36,7 +36,7 @@ routes:
   hedged: {ladder: [small, large], hedge: {}}
 """
 PLAN = Plan((Target("small", "cheap"), Target("large", "premium")), Reason.LEARNED, "sure", "auto")
-MOST = {"small": 201 * 1_000 + 100 * 2_000, "large": 201 * 10_000 + 100 * 20_000}     # of `asked`, in nano-dollars
+MOST = {"small": 201 * 1_000 + 100 * 2_000 + 2, "large": 201 * 10_000 + 100 * 20_000 + 2}      # nano-dollars
 
 
 class Here:

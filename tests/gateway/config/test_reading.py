@@ -205,11 +205,13 @@ def test_a_budget_is_remembered_where_nodes_share_it() -> None:
 @pytest.mark.parametrize(("ledger", "environment", "directory"), [
     ("", {"THRIFTGATE_DATA": "/data"}, "/data"),
     ("ledger: {directory: /mine}", {"THRIFTGATE_DATA": "/data"}, "/mine"),
-    ("", {}, platformdirs.user_data_dir("thriftgate", appauthor=False)),
+    ("", {}, None),
 ])
-def test_where_the_data_is(ledger: str, environment: dict[str, str], directory: str) -> None:
+def test_where_the_data_is(ledger: str, environment: dict[str, str], directory: str | None) -> None:
     """Where the file says, else where the environment does, else where a user's data belongs."""
-    assert config.parse(SMALL + ledger, environment).ledger.directory == directory
+    users = platformdirs.user_data_dir("thriftgate", appauthor=False)
+
+    assert config.parse(SMALL + ledger, environment).ledger.directory == (directory or users)
 
 
 RESILIENT = """

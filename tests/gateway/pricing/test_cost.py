@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.pricing import Above, Cost, Price, Tier, Tiers, Usage, cost_micros, tariff
+from gateway.pricing import Above, Cost, Price, Tier, Tiers, Usage, tariff
 
 STEADY = settings(deadline=None, derandomize=True, database=None)
 OPUS = Price(15, 75, 1.5, 18.75, 30)
@@ -73,6 +73,7 @@ COSTS = {
     ),
     "more thinking than there is": (OPUS, Usage(0, 5, reasoning=9, image_output=3), Cost(0, 0, reasoning=375_000)),
     "less than nothing": (OPUS, Usage(-5, 4, -3, reasoning=-2, searches=-1), Cost(0, 300_000)),
+    "less than nothing of a prompt that could be longer": (LONG, Usage(-5, 1), Cost(0, 10_000)),
     "less than nothing cached": (OPUS, Usage(5, 0, -3), Cost(75_000, 0)),
     "a free model": (Price(0, 0, above=(Above(tokens=5, input=0),)), Usage(10_000, 10_000, 5), Cost(0, 0)),
     "free up to a length": (
@@ -102,11 +103,6 @@ def test_parts_are_those_that_cost_something() -> None:
 def test_a_tariff_is_made_once() -> None:
     """For equal prices it is the same one: making it takes longer than using it."""
     assert tariff(Price(1, 2)) is tariff(Price(1, 2))
-
-
-def test_micro_dollars() -> None:
-    """Rounded half up, and only the sum."""
-    assert (0, 1, 3) == tuple(cost_micros(Price(0.25, 0.25), Usage(n, n)) for n in (0, 1, 5))
 
 
 PRICE = st.decimals(0, 999, places=6).map(float)
@@ -156,6 +152,21 @@ def test_it_is_exact(price: Price, usage: Usage) -> None:
 
 
 @STEADY
+@given(price=PRICES, usage=SPLIT)
+def test_nothing_costs_more_than_the_most(price: Price, usage: Usage) -> None:
+    """However a text's tokens are divided; hours of cache, images, sound, searches and tiers apart."""
+    text = Usage(usage.input, usage.output, usage.cached, usage.cache_write, usage.reasoning)
+
+    assert tariff(price).cost(text).total <= tariff(price).most(text)
+
+
+@pytest.mark.parametrize(("tokens", "nanos"), [(200_000, 200_000 * 1_250), (200_001, 200_001 * 2_500)])
+def test_the_most_is_no_more_than_that(tokens: int, nanos: int) -> None:
+    """But for what rounding may add; a long prompt is dearer as a whole."""
+    assert tariff(LONG).most(Usage(tokens, 0)) == nanos + 2
+
+
+@STEADY
 @given(price=PRICES, usage=ANY)
 def test_it_is_never_negative(price: Price, usage: Usage) -> None:
     """Whatever a provider says, no part is below nothing, and all tokens cost at most what the dearest of them does."""
@@ -170,7 +181,7 @@ def test_it_is_never_negative(price: Price, usage: Usage) -> None:
 @given(price=PRICES, one=SPLIT, other=SPLIT)
 def test_it_adds_up(price: Price, one: Usage, other: Usage) -> None:
     """Two answers cost what one costs that used as much as both, part by part, but for the rounding of each."""
-    both = Usage(*[a + b for a, b in zip(one[:11], other[:11], strict=True)])
+    both = one._replace(**{name: getattr(one, name) + getattr(other, name) for name in Usage._fields[:11]})
     first, second, together = (tariff(price).cost(usage) for usage in (one, other, both))
 
     assert all(abs(a + b - c) <= 1 for a, b, c in zip(first, second, together, strict=True))
@@ -203,6 +214,7 @@ def test_a_million_sums_do_not_drift(price: Price) -> None:
     total = 0
     for _ in range(1_000_000):
         total += each.total
+    exact = sum(exactly(price, Usage(10**9, 10**9, 10**9)), Fraction(0))
 
     assert 1_000_000 * each.total == total
-    assert abs(total - sum(exactly(price, Usage(10**9, 10**9, 10**9)))) <= 1_000_000
+    assert abs(total - exact) <= Fraction(1_000_000)

@@ -18,7 +18,7 @@ SPEC = {     # the file's first entry, which explains the others
 }
 
 
-def read(**models: dict[str, Any]) -> litellm.Read:
+def read(**models: Any) -> litellm.Read:
     """Read a file of these models."""
     return litellm.read(orjson.dumps({"sample_spec": SPEC, **models}), "a file", "2027-01-01")
 
@@ -170,7 +170,7 @@ def test_models_that_answer_without_tokens(mode: str) -> None:
     assert Price(1, 0) == read(m={**said, "mode": mode}).prices.models["m"].price
 
 
-LEFT_OUT = {
+LEFT_OUT: dict[str, list[dict[str, Any]]] = {
     "no price per token": [{"input_cost_per_token": None}, {"input_cost_per_token": None, "input_cost_per_second": 1}],
     "no price of the answer": [{"output_cost_per_token": None}],
     "a price of 0, which may mean that it is not known": [{"input_cost_per_token": 0, "output_cost_per_token": 0.0}],

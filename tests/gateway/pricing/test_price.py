@@ -24,7 +24,7 @@ WHOLE = {
         ({"input": -1, "output": -1, "cached_input": 0}, "`input`, `output`,"),
     ],
 )
-def test_a_price_is_a_price(fields: dict[str, float], wrong: str) -> None:
+def test_a_price_is_a_price(fields: dict[str, Any], wrong: str) -> None:
     """Below nothing and beyond a dollar a token are refused, by name, all of them."""
     with pytest.raises(ValueError, match=f"^Expected dollars per million tokens for {wrong} from 0 to 1,000,000$"):
         Price(**fields)
