@@ -38,6 +38,7 @@ from gateway.router import Router
 from gateway.tasks import spawn
 from gateway.upstream import model as upstream
 from gateway.upstream.probing import Probing
+from gateway.usage import OwnUsage
 
 NEVER_CHEAP = 1.01
 # How long a busy event loop may keep the classifier's thread waiting for the interpreter. Python's default of 5 ms is
@@ -78,7 +79,8 @@ class Generation:
         self.handler = Handler(self.with_)
         endpoints = Endpoints(config, self.with_, self.handler, books, self.faults)
         admin = Admin(config, books.bookkeeper, books.keys, endpoints.not_there)
-        self.routes = [*admin.routes(), *endpoints.routes()]
+        usage = OwnUsage(self.with_.keyring, books.bookkeeper, config.ledger, books.treasury.standings)
+        self.routes = [*usage.routes(), *admin.routes(), *endpoints.routes()]
         self._serving = 0
         self._at_rest = asyncio.Event()
         self._at_rest.set()

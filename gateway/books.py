@@ -17,10 +17,11 @@ from gateway.estimating import Ratios
 from gateway.ledger import Ledger
 from gateway.limits import Limits
 from gateway.metrics import Metrics
+from gateway.shared.accounts import Shares
 from gateway.shared.client import Shared
 from gateway.store.accounts import Stored
 from gateway.storedkeys import StoredKeys
-from gateway.teller import Teller
+from gateway.teller import Home, Teller
 from gateway.treasury import Treasury
 
 KNOWN_S = 1.0       # how long a start waits for the stored keys
@@ -43,7 +44,11 @@ class Books:
         self.keys = StoredKeys(ledger)
         self.admission = Admission(config.shared, self.shared, metrics, time.monotonic, limits)
         self._alerts = Alerts()
-        teller = Teller(Stored(self.bookkeeper.ask), holder, time.monotonic, self._alerts)
+        home: Home = Stored(self.bookkeeper.ask)
+        if self.shared is not None:
+            home = shares = Shares(self.shared)
+            self.bookkeeper.after_saved(shares.settle)
+        teller = Teller(home, holder, time.monotonic, self._alerts)
         self.treasury = Treasury(teller, time.monotonic, time.time, lets_pass=config.shared.then == "open")
         self.ratios = Ratios()
         self.counterfactual = Counterfactual()

@@ -24,7 +24,7 @@ SERVED = (
     "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/messages/count_tokens, "
     "/v1beta/models/{model}:generateContent and "
     ":streamGenerateContent, /v1/embeddings, /v1/completions, /v1/route, "
-    "GET /v1/models, /v1beta/models, /healthz, /readyz, /upstreams, /metrics"
+    "GET /v1/models, /v1beta/models, /v1/usage, /healthz, /readyz, /upstreams, /metrics"
 )
 
 

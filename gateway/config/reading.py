@@ -180,13 +180,13 @@ def _check_references(tables: dict[str, dict[str, Any]], names: dict[str, list[s
 
 
 def _check_budgets(tables: dict[str, dict[str, Any]], sections: dict[str, Any], faults: list[Fault]) -> None:
-    """A budget needs somebody who remembers what was spent."""
-    ledger, shared = sections["ledger"], sections["shared"]
-    if ledger is None or shared is None or ledger.on or shared.url is not None:
+    """What was spent of a budget is known from the receipts that are kept, also where nodes share it."""
+    ledger = sections["ledger"]
+    if ledger is None or ledger.on:
         return
     budgeted = [f"keys.{name}" for name, key in tables["keys"].items() if key.budget is not None]
     budgeted += [f"owners.{name}" for name in tables["owners"]]
-    hint = "leave `ledger.url` out, or set `shared.url`"
+    hint = "leave `ledger.url` out, or give a store"
     faults.extend(
         Fault(f"{path}budget", "nobody would remember what was spent: `ledger.url` is none", hint)
         for path in [*(f"{path}." for path in budgeted), *([""] if sections.get("budget") else [])]

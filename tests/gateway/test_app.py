@@ -196,7 +196,7 @@ async def test_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(app.CannotListen, match="in use"):
-            await app.serve(config.parse(TEXT, {}), "127.0.0.1", taken.getsockname()[1], lambda: None)
+            await app.serve(config.parse(TEXT, {}), "127.0.0.1", taken.getsockname()[1], lambda: None, open_=True)
 
     assert closed(made[0].current)
 

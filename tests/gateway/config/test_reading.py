@@ -185,6 +185,7 @@ def test_money() -> None:
     ("keys: {a: {secret: s, budget: {usd: 1}}}\nledger: {url: none}", "keys.a.budget", "nobody would remember"),
     ("owners: {team: {budget: {usd: 1}}}\nledger: {url: none}", "owners.team.budget", "nobody would remember"),
     ("budget: {usd: 1}\nledger: {url: none}", "budget", "nobody would remember"),
+    ("budget: {usd: 1}\nledger: {url: none}\nshared: {url: 'redis://h'}", "budget", "nobody would remember"),
     ("budget: {usd: 1, per: week}", "budget.per", "Invalid enum value 'week'"),
     ("budget: {}", "budget.usd", "is missing"),
 ])
@@ -193,13 +194,6 @@ def test_money_that_cannot_add_up_is_refused(text: str, path: str, problem: str)
     [(at, said)] = faults_of(SMALL + text)
 
     assert (at, problem in said) == (path, True)
-
-
-def test_a_budget_is_remembered_where_nodes_share_it() -> None:
-    """A ledger is not needed for it."""
-    text = f"{SMALL}budget: {{usd: 1}}\nledger: {{url: none}}\nshared: {{url: 'redis://h'}}"
-
-    assert config.parse(text, {}).budget == BudgetConfig(usd=1)
 
 
 @pytest.mark.parametrize(("ledger", "environment", "directory"), [
