@@ -280,6 +280,8 @@ async def serve(config: Config, host: str, port: int, read: Callable[[], Config 
             raise CannotListen(os.strerror(error.errno) if error.errno else str(error)) from error
         bound = runner.addresses[0]
         logs.say("listening", host=bound[0], port=bound[1], ready=not gateway.faults, keys=len(config.keys))
+        if gateway.with_.keyring.open:
+            logs.say("open", "warning", why="there are no keys: whoever is on this machine may use it")
         await stop.wait()
         await site.stop()
         if runner.server is not None:

@@ -86,6 +86,11 @@ class Keyring:
         stored = "unknown" if self._stored is None else len(self._stored.names)
         return f"<Keyring {len(self._configured)} configured keys, {stored} stored>"
 
+    @property
+    def open(self) -> bool:
+        """Whether everybody is let in: nobody else can reach the gateway, and nobody has made a key."""
+        return self._open and self._stored is not None and not self._stored.closes
+
     def replace(self, stored: Stored) -> list[str]:
         """Have these stored keys hold from now on. Returns the names of those that a configured key puts aside."""
         self._stored = stored
@@ -96,12 +101,11 @@ class Keyring:
 
         `now_s` is the time of the wall clock, since the epoch.
         """
-        stored = self._stored
-        if self._open and stored is not None and not stored.closes:
+        if self.open:
             return ANYONE
         text = key_in(headers)
         if text is None:
-            if self._open and stored is None:
+            if self._open and self._stored is None:
                 raise self._not_yet()
             raise Unauthenticated(NOT_SENT)
         digest = keys.digest(self._secret, text)

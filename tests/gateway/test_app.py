@@ -186,9 +186,9 @@ async def test_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Predictor, "load", shipped)
     build, made = app.create, list[Gateway]()
 
-    async def remembering(read: config.Config) -> Gateway:
+    async def remembering(read: config.Config, *, open_: bool) -> Gateway:
         """Create one and remember it."""
-        made.append(await build(read))
+        made.append(await build(read, open_=open_))
         return made[0]
 
     monkeypatch.setattr(app, "create", remembering)
