@@ -280,8 +280,7 @@ async def serve(config: Config, host: str, port: int, read: Callable[[], Config 
             raise CannotListen(os.strerror(error.errno) if error.errno else str(error)) from error
         bound = runner.addresses[0]
         logs.say("listening", host=bound[0], port=bound[1], ready=not gateway.faults, keys=len(config.keys))
-        if gateway.with_.keyring.open:
-            logs.say("open", "warning", why="there are no keys: whoever is on this machine may use it")
+        say_if_open(gateway)
         await stop.wait()
         await site.stop()
         if runner.server is not None:
@@ -317,3 +316,10 @@ async def reload_on(
         else:
             runner.limit(config.server)
             logs.say("reloaded", pid=os.getpid(), keys=len(config.keys), routes=len(config.routes))
+            say_if_open(gateway)
+
+
+def say_if_open(gateway: Gateway) -> None:
+    """Log that nobody needs a key, where that is so."""
+    if gateway.with_.keyring.open:
+        logs.say("open", "warning", why="there are no keys: whoever is on this machine may use it")

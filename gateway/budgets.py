@@ -46,6 +46,7 @@ class Ask(NamedTuple):
     number: int             # of the holder's questions
     keep_nanos: int         # of all that was ever lent to it, this much stays so: the rest is given back
     settled_nanos: int = 0  # what of it is settled, for an account that has forgotten the loan
+    spent_nanos: int = 0    # by everybody, as the holder knows it, for a home that has forgotten everything
     least_nanos: int = 0    # less than this more would not help
     need_nanos: int = 0     # this much more is needed now
     want_nanos: int = 0     # and this much would save the next questions
@@ -115,6 +116,7 @@ class Book:
         elsewhere = 0
         crossed: tuple[int, ...] = ()
         if ask.number > loan.number:
+            self.spent_nanos = max(self.spent_nanos, ask.spent_nanos)
             loan.number, loan.expires_ms, loan.lean = ask.number, now_ms + term_ms, ask.lean
             loan.lent_nanos = min(loan.lent_nanos, max(ask.keep_nanos, loan.settled_nanos))
             if not self._lend(loan, ask, now_ms):

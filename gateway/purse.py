@@ -32,9 +32,9 @@ class Purse:
     """A process' part of an account. Nothing here waits."""
 
     __slots__ = (
-        "_asked", "_beat_s", "_number", "_pace", "_peak", "_spent_then", "_used", "_used_s", "account", "ahead",
-        "config", "dry_until", "elsewhere", "ends_s", "good_until", "held", "lean", "left", "lent", "low", "pledged",
-        "renew_at", "reserved", "settled", "shares", "spent",
+        "_asked", "_beat_s", "_by_all", "_number", "_pace", "_peak", "_spent_then", "_used", "_used_s", "account",
+        "ahead", "config", "dry_until", "elsewhere", "ends_s", "good_until", "held", "lean", "left", "lent", "low",
+        "pledged", "renew_at", "reserved", "settled", "shares", "spent",
     )
 
     def __init__(self, account: Account, config: BudgetConfig, ends_s: float, now_s: float) -> None:
@@ -44,6 +44,7 @@ class Purse:
         # as its home said last
         self.lent = 0
         self.settled = 0                # of what was spent, known to all
+        self._by_all = 0                # spent by everybody
         self.left = 0                   # that could be lent then
         self.elsewhere = 0              # lent to others who may give some of it back at once
         self.lean = False               # nothing is to be kept that is not needed
@@ -130,7 +131,9 @@ class Purse:
         name, period, limit = self.account
         soft = tuple(self.shares)
         lean = self.lean and self.room <= 0
-        return Ask(name, period, limit, self._number, self.lent, self.settled, least, need, want, lean, soft)
+        return Ask(
+            name, period, limit, self._number, self.lent, self.settled, self._by_all, least, need, want, lean, soft
+        )
 
     def grant(self, reply: Reply, now_s: float, good_until: float) -> None:
         """Go on with what its home said, which is renewed well before it is no longer good."""
@@ -138,6 +141,7 @@ class Purse:
         self.lent, self.settled = reply.lent_nanos, reply.settled_nanos
         self.spent = max(self.spent, self.settled)      # the receipts are right
         self.held = self.lent - self.reserved - self.spent
+        self._by_all = reply.spent_nanos
         self.left, self.elsewhere, self.lean = reply.free_nanos, reply.elsewhere_nanos, reply.lean
         self.good_until = good_until
         self.renew_at = now_s + (good_until - now_s) / RENEWALS
@@ -150,6 +154,7 @@ class Purse:
         """Hold so much less. Its home learns of it with the next question."""
         self.lent -= nanos
         self.held -= nanos
+        self.left += nanos              # and is to be had again
 
     def lost(self) -> None:
         """Hold nothing any more: the loan was not renewed in time, and may be somebody else's by now."""
@@ -157,11 +162,11 @@ class Purse:
         self.held = self.lent - self.reserved - self.spent
         self.good_until = -math.inf
 
-    def may_get(self, least: int, now_s: float) -> bool:
-        """Say whether it helps to ask."""
+    def may_get(self, least: int, has: int, now_s: float) -> bool:
+        """Say whether it helps to ask, for a request that has so much of it and needs the least."""
         if now_s >= self.dry_until:
             return True
-        return self.room < least and (self.elsewhere > 0 or self.room + max(self.left, 0) >= least)
+        return has < least and (self.elsewhere > 0 or has + max(self.left, 0) >= least)
 
     def idle(self, now_s: float) -> int:
         """Return how much of what it holds it does not need."""

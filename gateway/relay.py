@@ -27,15 +27,21 @@ LINGER_S = 0.05        # how long an upstream's own end is waited for, so that i
 
 # What a caller may see of the upstream's headers. Cookies, server names and hop-by-hop fields stay here.
 PASSED = ("content-type", "content-encoding", "x-request-id", "retry-after")
-PASSED_PREFIXES = ("x-ratelimit-", "openai-", "anthropic-")
+LIMITS = "x-ratelimit-"
+PASSED_PREFIXES = (LIMITS, "openai-", "anthropic-")
 OF_THE_BODY = ("content-type", "content-encoding")     # they describe bytes that a translation exchanges
 
 
-def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the upstream's headers that the client may see."""
+def passed_headers(headers: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the upstream's headers that the client may see.
+
+    Where the caller's key has limits here, those of our key at the upstream are not the caller's business.
+    """
+    limited = any(name.startswith(LIMITS) for name in ours)
     return {
         name: value for name, value in headers.items()
-        if (low := name.lower()) in PASSED or low.startswith(PASSED_PREFIXES)
+        if (low := name.lower()) in PASSED
+        or (low.startswith(PASSED_PREFIXES) and not (limited and low.startswith(LIMITS)))
     }
 
 
@@ -44,7 +50,7 @@ async def relay_whole(
 ) -> web.StreamResponse:
     """Send an answer whose body is here."""
     answer.bound(partial(_hang_up, http))
-    body, passed = answer.first, passed_headers(answer.headers)
+    body, passed = answer.first, passed_headers(answer.headers, headers)
     if way.asked is not None:
         body, passed = _worded(answer, way, way.asked, receipt), _for_translated(passed, "application/json")
     response = web.Response(status=answer.status, body=body, headers={**passed, **headers})
@@ -80,7 +86,7 @@ async def relay_stream(
     Raises CancelledError, and Refused before anything is sent where a translation is needed and the answer is no stream
     of events. A client that is gone is no error to anyone: the response is given back as it is, and aiohttp drops it.
     """
-    passed, through = passed_headers(answer.headers), _through(answer, way)
+    passed, through = passed_headers(answer.headers, headers), _through(answer, way)
     if way.asked is not None:
         passed = _for_translated(passed, EVENTS)
     begun = await alive.begun()

@@ -86,6 +86,10 @@ class _Case(NamedTuple):
     known: Sequence[int]
     first: int
 
+    def has(self, purse: Purse, *, waited: bool) -> int:
+        """Return what is there for it. Those who have waited take what they need in the order in which they came."""
+        return purse.held if waited else purse.room
+
     def least(self, purse: Purse) -> int:
         """Return with how little of a budget the request can be served at all."""
         return self.first if purse.config.on_budget == "refuse" else min(self.known)
@@ -132,7 +136,12 @@ class Treasury:
             purses.append(purse)
         if most and not ready:
             return await self._borrowed(_Case(purses, ceilings, known, first))
-        return self._taken(purses, most, ceilings, known)
+        for purse in purses:
+            purse.take(most)
+            if purse.held < purse.low:
+                self._teller.fetch_ahead(purse)
+        every = EVERY[len(known)] if len(known) == len(ceilings) < len(EVERY) else _fitting(ceilings, most)
+        return Reservation(self._teller, purses, most, every)
 
     async def standings(self, budgets: Sequence[Budget]) -> list[Standing]:
         """Return how budgets stand now. Raises Unavailable."""
@@ -152,16 +161,14 @@ class Treasury:
         """Give back what is not spent; may be called again."""
         await self._teller.close()
 
-    def _taken(
-        self, purses: Sequence[Purse], most: int, ceilings: Sequence[int | None], known: Sequence[int]
-    ) -> Reservation:
+    def _taken(self, purses: Sequence[Purse], ceilings: Sequence[int | None], affordable: Sequence[int]) -> Reservation:
+        """Set aside what the dearest of these targets costs at most."""
+        most = max(ceilings[index] or 0 for index in affordable)
         for purse in purses:
             purse.take(most)
             if purse.held < purse.low:
                 self._teller.fetch_ahead(purse)
-        if len(known) == len(ceilings) < len(EVERY):
-            return Reservation(self._teller, purses, most, EVERY[len(ceilings)])
-        return Reservation(self._teller, purses, most, _fitting(ceilings, most))
+        return Reservation(self._teller, purses, most, affordable)
 
     def _opened(self, budget: Budget, wall: float, now: float) -> Purse:
         """Return the budget's purse of now: a new one where a period begins, the same where only its size changed."""
@@ -174,6 +181,8 @@ class Treasury:
             self._purses[name] = purse
         if purse.account.limit_nanos > account.limit_nanos:
             purse.give_up(max(purse.held, 0))       # to be lent anew, if it may be
+        elif purse.account.limit_nanos < account.limit_nanos:
+            purse.dry_until = -math.inf             # there is more now
         purse.configure(account, config)
         purse.ends_s = math.inf if ends_in is None else wall + ends_in
         return purse
@@ -183,52 +192,49 @@ class Treasury:
     async def _borrowed(self, case: _Case) -> Reservation:
         until = self._clock() + PATIENCE_S
         most = max(case.known)
+        waited = False
         while True:
             now = self._clock()
             for purse in case.purses:
                 if now >= purse.good_until:
                     purse.lost()
-            if min(purse.room for purse in case.purses) >= most:
-                return self._taken(case.purses, most, case.ceilings, case.known)
-            thin = [p for p in case.purses if p.room < most and p.may_get(case.least(p), now)]
-            if not thin:
-                return self._afforded(case)
+            thin = [
+                purse for purse in case.purses
+                if purse.room < most and purse.may_get(case.least(purse), case.has(purse, waited=waited), now)
+            ]
+            if not thin or (waited and min(purse.held for purse in case.purses) >= case.first):
+                return self._afforded(case, waited=waited)
             if now >= until:
                 raise Unavailable(BUSY, headers={"Retry-After": "1"})
             if any(now < purse.dry_until and purse.elsewhere for purse in thin):
                 await asyncio.sleep(PAUSE_S)
             if not await self._teller.fetch([(purse, Wish(case.least(purse), most)) for purse in thin]):
                 return self._unheard(case)
+            waited = True
 
-    def _afforded(self, case: _Case) -> Reservation:
+    def _afforded(self, case: _Case, *, waited: bool) -> Reservation:
         """Return what can be paid for of what there is: the first target and others, or the cheapest, or nothing."""
-        room = min(purse.room for purse in case.purses)
-        if room >= case.first:
-            most = max(nanos for nanos in case.known if nanos <= room)
-            return self._reserved(case, most, _fitting(case.ceilings, most))
-        poor = [purse for purse in case.purses if purse.room < case.first]
+        has = {purse: case.has(purse, waited=waited) for purse in case.purses}
+        if not case.first or min(has.values()) >= case.first:
+            most = max(case.first, min(purse.room for purse in case.purses))
+            return self._taken(case.purses, case.ceilings, _fitting(case.ceilings, most))
+        poor = [purse for purse in case.purses if has[purse] < case.first]
         strict = next((purse for purse in poor if purse.config.on_budget == "refuse"), None)
-        fitting = _fitting(case.ceilings, room)
+        fitting = _fitting(case.ceilings, min(has.values()))
         if strict is not None or not fitting:
             raise self._exceeded(strict or poor[0], case)
-        fitting = sorted(fitting, key=lambda index: case.ceilings[index] or 0)
-        return self._reserved(case, case.ceilings[fitting[-1]] or 0, fitting)
-
-    def _reserved(self, case: _Case, nanos: int, affordable: Sequence[int]) -> Reservation:
-        for purse in case.purses:
-            purse.take(nanos)
-        return Reservation(self._teller, case.purses, nanos, affordable)
+        return self._taken(case.purses, case.ceilings, sorted(fitting, key=lambda index: case.ceilings[index] or 0))
 
     def _unheard(self, case: _Case) -> Reservation:
         """Go on with what is held; with more only where that is how it is configured."""
-        if min(purse.room for purse in case.purses) >= case.first:
-            return self._afforded(case)
-        if not self._lets_pass:
-            raise Unavailable(AWAY, headers={"Retry-After": "1"})
-        self.unchecked += 1
-        for purse in case.purses:
-            self._teller.keep(purse)
-        return self._taken(case.purses, max(case.known), case.ceilings, case.known)
+        if case.first and min(purse.held for purse in case.purses) < case.first:
+            if not self._lets_pass:
+                raise Unavailable(AWAY, headers={"Retry-After": "1"})
+            self.unchecked += 1
+            for purse in case.purses:
+                self._teller.keep(purse)
+            return self._taken(case.purses, case.ceilings, _fitting(case.ceilings, max(case.known)))
+        return self._afforded(case, waited=True)
 
     def _exceeded(self, purse: Purse, case: _Case) -> GatewayError:
         account, per, wall = purse.account, purse.config.per, self._wall()
@@ -249,8 +255,8 @@ def _account(budget: Budget, wall: float) -> Account:
     return Account(budget.name, period_of(budget.config.per, wall), round(budget.config.usd * 1e9))
 
 
-def _fitting(ceilings: Sequence[int | None], most: int) -> list[int]:
-    return [index for index, nanos in enumerate(ceilings) if nanos is not None and nanos <= most]
+def _fitting(ceilings: Sequence[int | None], most: int) -> tuple[int, ...]:
+    return tuple(index for index, nanos in enumerate(ceilings) if nanos is not None and nanos <= most)
 
 
 def _unpriced(budget: Budget, models: Sequence[str]) -> GatewayError:

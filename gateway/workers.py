@@ -118,6 +118,7 @@ class _Several(BaseApplication):
                 again.set()
             limits = None if self._memory is None else Common(self._memory)
             gateway = await app.create(config, open_=self._open, limits=limits)
+            app.say_if_open(gateway)
             built = serving.Runner(gateway.application, config.server)
             reloading = spawn(app.reload_on(again, self._read, gateway, built))
 

@@ -1,7 +1,8 @@
 """A process that spends a budget as a gateway does: treasury, spool, bookkeeper, and whoever keeps the accounts.
 
-It reads a line of JSON that says how, and says itself, a line each: that it is ready, that a crowd has been served, and
-what was spent. It goes on until it is told to stop, or is killed. Run as `python -m tests.spender`.
+It reads a line of JSON that says how. Then it says, a line each, that it is ready, that a crowd has been served, and
+what was spent, each after another line that tells it to go on; between the last two it spends what it can. Run as
+`python -m tests.spender`.
 """
 
 import asyncio
@@ -59,13 +60,14 @@ class Spender:
             self.refused += 1
             return False
         self.served += 1
+        request_id = f"{self._spool.holder}-{self.served}"
         if ends:
             await asyncio.sleep(0)
             cost = self._how.cost_nanos
             reservation.settle(cost)
             self.spent += cost
             row = {
-                "request_id": f"{self._spool.holder}-{self.served}", "at_ms": int(time.time() * 1000),
+                "request_id": request_id, "at_ms": int(time.time() * 1000),
                 "cost_usd_nanos": cost, "budgets": reservation.accounts(),
             }
             self._spool.append(orjson.dumps(row) + b"\n")
@@ -89,7 +91,7 @@ async def process(how: How) -> AsyncIterator[Spender]:
     if how.redis is not None:
         shared = Shared(SharedConfig(url=Secret(how.redis), timeout_ms=30_000), time.monotonic)
         home = shares = Shares(shared, term_ms=how.term_ms)
-        bookkeeper.after_saved(lambda segment, sums: shares.settle(segment, spool.holder_of(segment), sums))
+        bookkeeper.after_saved(shares.settle)
     bookkeeper.start()
     await _opened(bookkeeper)
     treasury = Treasury(Teller(home, holder, time.monotonic, Alerts()), time.monotonic, time.time, lets_pass=False)
@@ -114,7 +116,8 @@ async def main() -> None:
         await loop.run_in_executor(None, sys.stdin.readline)
         await asyncio.gather(*(spender.request(ends=n >= how.holding) for n in range(how.crowd)))
         say(said="served", served=spender.served, spent=spender.spent)
-        going_on = asyncio.gather(*(spender.go_on() for _ in range(0 if how.holding else 10)))
+        await loop.run_in_executor(None, sys.stdin.readline)
+        going_on = asyncio.gather(*(spender.go_on() for _ in range(10)))
         await loop.run_in_executor(None, sys.stdin.readline)
         going_on.cancel()
         await asyncio.gather(going_on, return_exceptions=True)

@@ -90,9 +90,9 @@ LEVELS = [
     {"__main__"},
 ]
 PURE = {
-    "errors", "sse", "faults", "limits", "budgets", "purse", "receipt", "metrics", "router", "keys", "auth", "explain", "translate",
+    "errors", "sse", "faults", "limits", "receipt", "metrics", "router", "keys", "auth", "explain", "translate",
     "upstream.health", "upstream.refusal", "upstream.hedging", "upstream.report", "store.cleaning", "store.summing",
-    "estimating", "counterfactual", "report", "accounting",
+    "estimating", "counterfactual", "report", "accounting", "budgets", "purse",
     *(room for rooms in LEVELS for room in rooms if room.startswith(("config", "dialects", "wire", "pricing"))),
 }
 # Outside our packages, a room of this list may use only what stands beside it (and the standard library).

@@ -70,7 +70,7 @@ end
 
 local function answer(key, a)
   local limit, number = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
-  local least, need, want = tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7])
+  local least, need, want = tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7]), tonumber(ARGV[a + 8])
   local fields, loans = read(key)
   local spent, told, since = fields.spent or 0, fields.told or 0, fields.wanted or 0
   local function set(what, value) redis.call('HSET', key, what .. ':' .. holder, value) end
@@ -94,7 +94,11 @@ local function answer(key, a)
   end
   local elsewhere, crossed = 0, {{}}
   if number > loan.number then
-    loan.expires, loan.lean = now + term, tonumber(ARGV[a + 8])
+    loan.expires, loan.lean = now + term, tonumber(ARGV[a + 9])
+    if spent < tonumber(ARGV[a + 5]) then
+      spent = tonumber(ARGV[a + 5])
+      redis.call('HSET', key, 'spent', ARGV[a + 5])
+    end
     set('number', ARGV[a + 2])
     set('expires', text(loan.expires))
     local kept = ARGV[a + 3]
@@ -129,7 +133,7 @@ local function answer(key, a)
       if now >= since + {WANTED_MS} then elsewhere = 0 end
     end
     local before = told
-    for i = a + 10, a + 9 + tonumber(ARGV[a + 9]) do
+    for i = a + 11, a + 10 + tonumber(ARGV[a + 10]) do
       local nanos = tonumber(ARGV[i])
       if before < nanos and nanos <= spent then
         crossed[#crossed + 1] = ARGV[i]
@@ -148,7 +152,7 @@ end
 local replies, a = {{}}, 3
 for i = 2, #KEYS do
   replies[i - 1] = answer(KEYS[i], a)
-  a = a + 9 + tonumber(ARGV[a + 9])
+  a = a + 10 + tonumber(ARGV[a + 10])
 end
 return replies
 """)
@@ -195,7 +199,7 @@ class Shares:
         """Answer questions about several accounts, each account once. Raises NoHome."""
         arguments: list[Argument] = [self._now(), holder, self._term_ms]
         for ask in asks:
-            arguments += [*ask[2:9], int(ask.lean), len(ask.soft), *ask.soft]
+            arguments += [*ask[2:10], int(ask.lean), len(ask.soft), *ask.soft]
         keys = [WANTED, *(_key(ask.name, ask.period) for ask in asks)]
         return [_reply(said) for said in await self._said(ANSWER, keys, arguments)]
 

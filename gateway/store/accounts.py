@@ -4,13 +4,26 @@ Whoever asks, and whoever stores receipts, locks the accounts first and in the o
 waits for somebody who waits for them. Time is the store's.
 """
 
+import functools
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, func, literal_column, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Executable,
+    Table,
+    bindparam,
+    cast,
+    delete,
+    extract,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
-from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.budgets import TERM_MS, WANTED_MS, Ask, Book, Loan, NoHome, Reply, period_of
@@ -18,12 +31,39 @@ from gateway.config.money import LedgerConfig
 from gateway.store.opening import StoreError, reading, writing
 from gateway.store.schema import DAY_MS, accounts, loans
 
+FIGURES = ("spent_nanos", "told_nanos", "wanted_ms")        # of an account
 LIMIT_S = 2.0           # how long a request waits for the store
 T = TypeVar("T")
-_NOW: dict[str, ColumnElement[int]] = {
-    "sqlite": literal_column("CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"),
-    "postgresql": literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"),
-}
+_NOW = select(cast(extract("epoch", func.clock_timestamp()) * 1000, BigInteger))
+
+
+class _Statements:
+    """What is said to one kind of store, made once."""
+
+    def __init__(self, dialect: str) -> None:
+        insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+        key = tuple_(*accounts.primary_key)
+        names: BindParameter[list[tuple[str, str]]] = bindparam("names", expanding=True)
+        self.make = insert(accounts).on_conflict_do_nothing()
+        self.there = select(accounts).where(key.in_(names)).order_by(*accounts.primary_key).with_for_update()
+        self.lent = select(loans).where(tuple_(loans.c.account, loans.c.period).in_(names))
+        self.book = _replacing(insert(accounts), accounts)
+        self.lend = _replacing(insert(loans), loans)
+        spent = insert(accounts)
+        self.spend = spent.on_conflict_do_update(
+            index_elements=list(accounts.primary_key),
+            set_={"spent_nanos": accounts.c.spent_nanos + spent.excluded.spent_nanos},
+        )
+
+
+def _replacing(statement: sqlite.Insert | postgresql.Insert, table: Table) -> Executable:
+    figures = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=figures)
+
+
+_statements = functools.cache(_Statements)
+_mine = [loans.c[name] == bindparam(f"_{name}") for name in ("account", "period", "holder")]
+_SETTLE = update(loans).where(*_mine).values(settled_nanos=loans.c.settled_nanos + bindparam("_nanos"))
 
 
 class AskStore(Protocol):
@@ -44,21 +84,20 @@ class Stored:
         self._term_ms = term_ms
         self._limit_s = limit_s
         self._clock_ms = clock_ms       # default: the store's own
+        self._made: set[tuple[str, str]] = set()        # accounts that are there, unless somebody has removed them
 
     async def call(self, holder: str, asks: Sequence[Ask]) -> Sequence[Reply]:
         """Answer questions about several accounts, each account once. Raises NoHome."""
         async def answer(engine: AsyncEngine) -> list[Reply]:
+            """Answer them in one transaction."""
             async with writing(engine) as connection:
-                books = await _locked(connection, sorted((ask.name, ask.period) for ask in asks))
+                books = await self._locked(connection, sorted((ask.name, ask.period) for ask in asks))
                 now_ms = await self._now_ms(connection)
-                before = {account: (book.told_nanos, book.wanted_ms) for account, book in books.items()}
+                before = {account: _figures(book) for account, book in books.items()}
                 replies = [
                     books[ask.name, ask.period].answer(holder, ask, now_ms, self._term_ms) for ask in asks
                 ]
-                changed = {
-                    account: book for account, book in books.items()
-                    if (book.told_nanos, book.wanted_ms) != before[account]
-                }
+                changed = {account: book for account, book in books.items() if _figures(book) != before[account]}
                 await _written(connection, holder, books, changed)
             return replies
 
@@ -67,6 +106,7 @@ class Stored:
     async def wanted(self) -> Collection[tuple[str, str]]:
         """Return of which accounts somebody needs what others may have to spare. Raises NoHome."""
         async def answer(engine: AsyncEngine) -> list[tuple[str, str]]:
+            """Look."""
             async with reading(engine) as connection:
                 since = accounts.c.wanted_ms > await self._now_ms(connection) - WANTED_MS
                 found = await connection.execute(select(accounts.c.account, accounts.c.period).where(since))
@@ -77,8 +117,9 @@ class Stored:
     async def spent(self, names: Sequence[tuple[str, str]]) -> list[int]:
         """Return what was spent of accounts, as far as it is settled. Raises NoHome."""
         async def answer(engine: AsyncEngine) -> list[int]:
+            """Look."""
             async with reading(engine) as connection:
-                found = await connection.execute(select(accounts).where(tuple_(*accounts.primary_key).in_(names)))
+                found = await connection.execute(_statements(connection.dialect.name).there, {"names": names})
                 spent = {(row.account, row.period): row.spent_nanos for row in found}
             return [spent.get(account, 0) for account in names]
 
@@ -93,21 +134,36 @@ class Stored:
     async def _now_ms(self, connection: AsyncConnection) -> int:
         if self._clock_ms is not None:
             return self._clock_ms()
-        return int((await connection.execute(select(_NOW[connection.dialect.name]))).scalar_one())
+        if connection.dialect.name == "sqlite":         # whoever shares a file shares a machine, and its clock
+            return time.time_ns() // 1_000_000
+        return int((await connection.execute(_NOW)).scalar_one())
+
+    async def _locked(self, connection: AsyncConnection, names: list[tuple[str, str]]) -> dict[tuple[str, str], Book]:
+        """Return accounts with their loans. Nobody else changes them before the end of the transaction."""
+        say = _statements(connection.dialect.name)
+        if not self._made.issuperset(names):
+            await _make(connection, names)
+        found = (await connection.execute(say.there, {"names": names})).all()
+        if len(found) < len(names):
+            await _make(connection, names)
+            found = (await connection.execute(say.there, {"names": names})).all()
+        self._made.update(names)
+        books = {(row.account, row.period): Book(*(getattr(row, name) for name in FIGURES)) for row in found}
+        for row in await connection.execute(say.lent, {"names": names}):
+            books[row.account, row.period].loans[row.holder] = Loan(
+                row.lent_nanos, row.settled_nanos, row.number, row.expires_ms, lean=row.lean
+            )
+        return books
 
 
 async def settle(connection: AsyncConnection, holder: str, sums: Mapping[tuple[str, str], int]) -> None:
     """Book what a saved segment cost, by account and period, and that it came out of its holder's loans."""
     rows = [
-        {"account": account, "period": period, "spent_nanos": nanos, "told_nanos": 0, "wanted_ms": 0}
+        {"account": account, "period": period, **_figures(Book(nanos))}
         for (account, period), nanos in sorted(sums.items())
     ]
-    insert = _insert(connection, accounts)
-    spent = {"spent_nanos": accounts.c.spent_nanos + insert.excluded.spent_nanos}
-    await connection.execute(insert.on_conflict_do_update(index_elements=list(accounts.primary_key), set_=spent), rows)
-    mine = [loans.c[name] == bindparam(f"_{name}") for name in ("account", "period", "holder")]
-    settled = update(loans).where(*mine).values(settled_nanos=loans.c.settled_nanos + bindparam("_nanos"))
-    await connection.execute(settled, [
+    await connection.execute(_statements(connection.dialect.name).spend, rows)
+    await connection.execute(_SETTLE, [
         {"_account": row["account"], "_period": row["period"], "_holder": holder, "_nanos": row["spent_nanos"]}
         for row in rows
     ])
@@ -127,68 +183,29 @@ async def forget(engine: AsyncEngine, ledger: LedgerConfig, now_ms: int) -> None
         await connection.execute(delete(accounts).where((length == len(month)) & (period < month)))
 
 
-async def _locked(connection: AsyncConnection, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Book]:
-    """Return the accounts with their loans. Nobody else changes them before the end of the transaction."""
-    fresh = [
-        {"account": account, "period": period, "spent_nanos": 0, "told_nanos": 0, "wanted_ms": 0}
-        for account, period in names
-    ]
-    await connection.execute(_insert(connection, accounts).on_conflict_do_nothing(), fresh)
-    key = tuple_(*accounts.primary_key)
-    there = select(accounts).where(key.in_(names)).order_by(*accounts.primary_key).with_for_update()
-    books = {
-        (row.account, row.period): Book(row.spent_nanos, row.told_nanos, row.wanted_ms)
-        for row in await connection.execute(there)
-    }
-    lent = select(loans).where(tuple_(loans.c.account, loans.c.period).in_(names))
-    for row in await connection.execute(lent):
-        books[row.account, row.period].loans[row.holder] = Loan(
-            row.lent_nanos, row.settled_nanos, row.number, row.expires_ms, lean=row.lean
-        )
-    return books
+async def _make(connection: AsyncConnection, names: Sequence[tuple[str, str]]) -> None:
+    rows = [{"account": account, "period": period, **_figures(Book())} for account, period in names]
+    await connection.execute(_statements(connection.dialect.name).make, rows)
 
 
 async def _written(
     connection: AsyncConnection, holder: str, books: Mapping[tuple[str, str], Book],
     changed: Mapping[tuple[str, str], Book],
 ) -> None:
-    await _write_loans(connection, holder, {account: book.loans[holder] for account, book in books.items()})
+    say = _statements(connection.dialect.name)
+    await connection.execute(say.lend, [
+        {"account": account, "period": period, "holder": holder, **_terms(book.loans[holder])}
+        for (account, period), book in books.items()
+    ])
     if changed:
-        insert = _insert(connection, accounts)
-        told = {name: insert.excluded[name] for name in ("told_nanos", "wanted_ms")}
-        await connection.execute(
-            insert.on_conflict_do_update(index_elements=list(accounts.primary_key), set_=told),
-            [
-                {
-                    "account": account, "period": period, "spent_nanos": book.spent_nanos,
-                    "told_nanos": book.told_nanos, "wanted_ms": book.wanted_ms,
-                }
-                for (account, period), book in changed.items()
-            ],
-        )
+        await connection.execute(say.book, [
+            {"account": account, "period": period, **_figures(book)} for (account, period), book in changed.items()
+        ])
 
 
-async def _write_loans(
-    connection: AsyncConnection, holder: str, held: Mapping[tuple[str, str], Loan]
-) -> None:
-    if not held:
-        return
-    insert = _insert(connection, loans)
-    figures: dict[str, Any] = {
-        column.name: insert.excluded[column.name] for column in loans.columns if not column.primary_key
-    }
-    await connection.execute(
-        insert.on_conflict_do_update(index_elements=list(loans.primary_key), set_=figures),
-        [
-            {
-                "account": account, "period": period, "holder": holder, "lent_nanos": loan.lent_nanos,
-                "settled_nanos": loan.settled_nanos, "number": loan.number, "lean": loan.lean,
-                "expires_ms": loan.expires_ms,
-            }
-            for (account, period), loan in held.items()
-        ],
-    )
+def _terms(loan: Loan) -> dict[str, int | bool]:
+    return {name: getattr(loan, name) for name in Loan.__slots__}
 
 
-def _insert(connection: AsyncConnection, table: Table) -> SqliteInsert | PostgresInsert:
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+def _figures(book: Book) -> dict[str, int]:
+    return {name: getattr(book, name) for name in FIGURES}

@@ -81,6 +81,7 @@ async def forget(engine: AsyncEngine, ledger: LedgerConfig, now_ms: int) -> None
     ):
         while await _done(engine, statement) == BATCH:
             pass
+    await accounts.forget(engine, ledger, now_ms)
 
 
 def _cleaned(rows: Sequence[Mapping[str, Any]]) -> tuple[list[_Taken], list[tuple[str, str]]]:

@@ -82,16 +82,29 @@ def steps(scale: int) -> strategies.SearchStrategy[list[Step]]:
     limits = strategies.sampled_from([0, scale // 2, scale])
     ask = strategies.builds(
         Ask, strategies.just(""), strategies.just(""), limits, strategies.integers(1, 12), nanos, nanos, nanos, nanos,
-        nanos, strategies.booleans(), strategies.lists(nanos, max_size=2, unique=True).map(sorted).map(tuple),
+        nanos, nanos, strategies.booleans(), strategies.lists(nanos, max_size=2, unique=True).map(sorted).map(tuple),
     )
     accounts = strategies.lists(strategies.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
-    asks = accounts.flatmap(lambda names: strategies.tuples(*(
-        ask.map(lambda made, name=name: made._replace(name=name[0], period=name[1])) for name in names
-    ))).map(list)
+
+    def of(name: tuple[str, str]) -> strategies.SearchStrategy[Ask]:
+        """Return questions about this account."""
+        return ask.map(lambda made: made._replace(name=name[0], period=name[1]))
+
+    asks = accounts.flatmap(lambda names: strategies.tuples(*map(of, names))).map(list)
     return strategies.lists(max_size=14, elements=strategies.builds(
-        Step, strategies.sampled_from([0, 1, 300, 2_500, 9_000, 61_000]), strategies.sampled_from(HOLDERS),
+        Step, strategies.sampled_from([0, 1, 300, 2_000, 7_000, 59_000, 60_000]), strategies.sampled_from(HOLDERS),
         asks | strategies.just([]), strategies.dictionaries(strategies.sampled_from(NAMES), nanos, max_size=2),
     ))
+
+
+def wanting() -> list[Step]:
+    """Return how others are asked for what they can spare: at once, until it is over, and when that begins again."""
+    ask = Ask(*NAMES[2], 1_000, 1, 0, least_nanos=10, need_nanos=10, want_nanos=10)
+    more = ask._replace(least_nanos=995, need_nanos=995)
+    after_ms = [0, 1_999, 1, 4_999, 1]
+    return [Step(0, HOLDERS[0], [ask], {})] + [
+        Step(ms, HOLDERS[1], [more._replace(number=1 + number)], {}) for number, ms in enumerate(after_ms)
+    ]
 
 
 async def same(

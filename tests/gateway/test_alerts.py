@@ -109,6 +109,7 @@ async def test_a_stop_waits_for_nobody(said: list[Any], monkeypatch: pytest.Monk
     waiting = asyncio.Event()
 
     async def never(*_: object) -> str | None:
+        """Tell nobody."""
         await waiting.wait()
         return None
 

@@ -398,7 +398,7 @@ class TestReloadingOn:
         reloading.cancel()
         await asyncio.wait({reloading})
         await retired(gateway)
-        refused, failed, reloaded = log()
+        refused, failed, reloaded, _ = log()        # and that it is open
 
         assert (refused["event"], failed["event"], reloaded["event"]) == ("not reloaded", "not reloaded", "reloaded")
         assert str(tmp_path) in refused["faults"][0]

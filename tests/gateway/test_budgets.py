@@ -123,6 +123,14 @@ class TestSettling:
 
         assert book.free(1_000, NOW_MS) == 800
 
+    def test_by_an_account_that_was_lost(self) -> None:
+        """What somebody knows to be spent is spent: the store may have forgotten, as a Redis that was restarted."""
+        book = Book()
+        reply = book.answer("a", need(1, 500, spent_nanos=700), NOW_MS)
+
+        assert (0, 700, 300) == (reply.lent_nanos, reply.spent_nanos, reply.free_nanos)
+        assert book.answer("b", need(1, 1, spent_nanos=600), NOW_MS).spent_nanos == 700
+
     def test_more_than_was_lent(self) -> None:
         """It is booked as it is, and the next loan covers it first."""
         book = Book()

@@ -14,6 +14,8 @@ TABLE: dict[type[GatewayError], tuple[int, str, str | None, bool, Blame, int]] =
     errors.Inexpressible: (400, "invalid_request_error", "unsupported_by_target", True, CALLER, 5),
     errors.Unauthenticated: (401, "authentication_error", "invalid_api_key", False, CALLER, 0),
     errors.Forbidden: (403, "permission_error", "model_not_allowed", False, CALLER, 0),
+    errors.BudgetExceeded: (429, "insufficient_quota", "insufficient_quota", False, CALLER, 0),
+    errors.Unpriced: (403, "permission_error", "model_not_priced", False, CALLER, 0),
     errors.NotFound: (404, "invalid_request_error", "model_not_found", False, CALLER, 0),
     errors.Conflict: (409, "invalid_request_error", "conflict", False, CALLER, 0),
     errors.RateLimited: (429, "rate_limit_error", "rate_limit_exceeded", False, CALLER, 0),

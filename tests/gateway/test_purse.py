@@ -92,7 +92,7 @@ class TestAsking:
         one.settle(100, 130)
 
         assert one.ask(0.0, [Wish(20, 20)]).need_nanos == 50
-        assert (0, 30) == one.ask(0.0)[6:8]
+        assert (0, 30) == one.ask(0.0)[7:9]
 
     def test_numbers_go_up(self) -> None:
         """Also from one purse to the next of the same account."""
@@ -141,6 +141,13 @@ class TestAnswers:
 
         assert one.held == -70
 
+    def test_a_home_that_lost_everything(self) -> None:
+        """It is told what was spent by all, as far as that is known here."""
+        one = purse(100)
+        one.grant(reply(100)._replace(spent_nanos=7_000), 0.0, 60.0)
+
+        assert one.ask(0.0).spent_nanos == 7_000
+
     def test_the_receipts_are_right(self) -> None:
         """Where more is settled than it knows of, that is what was spent."""
         one = purse(100)
@@ -153,12 +160,22 @@ class TestAnswers:
         one = purse(100)
         one.ask(5.0, [Wish(500, 500)])
         one.grant(reply(100, free=300), 5.0, 60.0)
-        at_once = [one.may_get(least, 5.0) for least in (50, 400, 401)]
+        at_once = [one.may_get(least, 100, 5.0) for least in (50, 400, 401)]
         one.elsewhere = 1
 
         assert [False, True, False] == at_once
-        assert one.may_get(401, 5.0)
-        assert one.may_get(50, 5.0 + DRY_S)
+        assert one.may_get(401, 100, 5.0)
+        assert one.may_get(50, 100, 5.0 + DRY_S)
+
+    def test_what_is_on_its_way_back_is_not_gone(self) -> None:
+        """Where there seemed to be no more, but it has just given back what somebody needs now: it helps to ask."""
+        one = purse()
+        one.ask(5.0, [Wish(500, 500)])
+        one.grant(reply(100, free=0, lean=True), 5.0, 60.0)
+        one.ask(5.1)
+
+        assert (0, 100) == (one.held, one.left)
+        assert [True, False] == [one.may_get(least, 0, 5.15) for least in (100, 101)]
 
     def test_lost(self) -> None:
         """A loan that ran out here: nothing is held but debts, and nothing is spent from it."""

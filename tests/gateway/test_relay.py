@@ -381,7 +381,13 @@ class TestWhole:
 )
 def test_which_headers_a_client_may_see(name: str, *, passed: bool) -> None:
     """What the answer says of itself and of limits; no cookies, servers or hop-by-hop fields."""
-    assert ({name: "v"} if passed else {}) == relay.passed_headers({name: "v"})
+    assert ({name: "v"} if passed else {}) == relay.passed_headers({name: "v"}, {"x-thriftgate-model": "m"})
+
+
+@pytest.mark.parametrize("name", ["x-ratelimit-limit-requests", "X-RateLimit-Remaining-Tokens"])
+def test_the_limits_of_our_key_give_way_to_those_of_the_callers(name: str) -> None:
+    """Two of them would say two things; and one of each would say neither."""
+    assert {} == relay.passed_headers({name: "v"}, {"x-ratelimit-limit-requests": "5"})
 
 
 TRANSLATED = Way(anthropic, openai, Asked("r1", "auto", 17, Conversation(())))

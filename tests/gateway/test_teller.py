@@ -26,7 +26,7 @@ class Seen(Alerts):
         super().__init__()
         self.seen: list[tuple[str, float, int]] = []
 
-    def crossed(self, account: Account, config: BudgetConfig, share: float, spent_nanos: int) -> None:
+    def crossed(self, account: Account, _: BudgetConfig, share: float, spent_nanos: int) -> None:
         """Note it."""
         self.seen.append((account.name, share, spent_nanos))
 
@@ -207,6 +207,7 @@ class TestAway:
         bench = Bench()
 
         async def broken(*_: object) -> list[Reply]:
+            """Fail."""
             raise KeyError("what")
 
         with monkeypatch.context() as patch:

@@ -144,6 +144,18 @@ class TestReserving:
         assert town.home.calls == []
 
     @jumping
+    async def test_what_costs_nothing_goes_on(self) -> None:
+        """Where the first target is free, it is served whatever is left; others only as far as they are paid for."""
+        town = Town()
+        (await town.of().reserve([budget(100)], [50])).settle(150)
+
+        assert (0,) == (await town.of().reserve([budget(100)], [0, 50])).affordable
+        town.home.deaf = True
+        await asyncio.sleep(1)
+        assert (0,) == (await town.of().reserve([budget(100)], [0, 50])).affordable
+        await town.close()
+
+    @jumping
     async def test_all_or_none(self) -> None:
         """Where one budget does not pay, nothing is set aside of the others."""
         town = Town()
@@ -300,14 +312,15 @@ class TestCrowds:
         """As many as are paid for, and not one more; all of it with a few questions."""
         @jumping
         async def play() -> None:
+            """Play it."""
             town = Town()
             there = budget(700 * cost)
             got = await asyncio.gather(
                 *(town.of().reserve([there], [cost]) for _ in range(1_000)), return_exceptions=True
             )
 
-            assert 700 == sum(isinstance(each, Reservation) for each in got)
-            assert 300 == sum(isinstance(each, BudgetExceeded) for each in got)
+            assert all(isinstance(each, Reservation) for each in got[:700]), "who came first is served"
+            assert all(isinstance(each, BudgetExceeded) for each in got[700:])
             assert len(town.home.calls) <= 5
             await town.close()
 
@@ -455,6 +468,7 @@ class TestAway:
         real = town.home.call
 
         async def slow(holder: str, asks: Sequence[object]) -> object:
+            """Take a moment."""
             await asyncio.sleep(0.05)
             return await real(holder, asks)  # type: ignore[arg-type]
 
@@ -471,13 +485,15 @@ class TestPeriods:
     """Midnight, the first of the month, and a new configuration."""
 
     @pytest.mark.parametrize(("per", "moment", "before", "after"), [
-        ("day", "2026-11-28T23:59:59", "2026-11-28", "2026-11-29"), ("month", "2026-11-30T23:59:59", "2026-11", "2026-12"),
+        ("day", "2026-11-28T23:59:59", "2026-11-28", "2026-11-29"),
+        ("month", "2026-11-30T23:59:59", "2026-11", "2026-12"),
         ("total", "2026-12-31T23:59:59", "total", "total"),
     ])
     def test_in_the_middle_of_a_request(self, per: str, moment: str, before: str, after: str) -> None:
         """It is paid for by the period in which it began; the next one has all of the new one."""
         @jumping
         async def play() -> None:
+            """Play it."""
             town = Town()
             there = [budget(1_000, "key:shop", per)]
             await asyncio.sleep(datetime.fromisoformat(f"{moment}+00:00").timestamp() - town.wall())
@@ -515,9 +531,11 @@ class TestPeriods:
 
     @jumping
     async def test_a_larger_budget(self) -> None:
-        """It is there for the next request."""
+        """It is there for the next request, also where there was no more a moment ago."""
         town = Town()
         await town.spend([budget(500)], 500)
+        with pytest.raises(BudgetExceeded):
+            await town.of().reserve([budget(500)], [400])
         got = await town.of().reserve([budget(900)], [400])
 
         assert (0,) == got.affordable

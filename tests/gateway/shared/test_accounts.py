@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import redis.asyncio as client
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.budgets import Ask, NoHome
 from gateway.config import Secret, SharedConfig
 from gateway.shared.accounts import DAY_MS, KEEP_MS, PREFIX, SETTLED_MS, Shares
 from gateway.shared.client import Shared, Unreachable
-from tests.gateway.homes import HOLDERS, MOMENT_MS, NAMES, Clock, Step, same, steps
+from tests.gateway.homes import HOLDERS, MOMENT_MS, NAMES, Clock, Step, same, steps, wanting
 from tests.services import Redis
 
 DAILY, MONTHLY, TOTAL = NAMES
@@ -44,11 +44,12 @@ async def tell(redis: Redis, *command: str | int) -> Any:
 
 def need(account: tuple[str, str], number: int, nanos: int, limit: int = 1_000) -> Ask:
     """A question for so much."""
-    return Ask(*account, limit, number, 0, 0, nanos, nanos, 1)
+    return Ask(*account, limit, number, 0, least_nanos=nanos, need_nanos=nanos, want_nanos=1)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(taken=st.sampled_from([100, 10**9, 10**15]).flatmap(steps))
+@example(taken=wanting())
 async def test_the_same_figures(shared: Shared, redis: Redis, taken: list[Step]) -> None:
     """Whatever is asked and settled, in whatever order, it says the same as the rules."""
     redis.flush()
@@ -135,10 +136,8 @@ async def test_what_is_forgotten(home: Shares, redis: Redis) -> None:
     await home.settle("a-1", A, {MONTHLY: 3})
     clock.now_ms += DAY_MS + 61_000
     await home.call(B, [need(TOTAL, 1, 5)])
-    lives = {
-        name: await tell(redis, "PTTL", PREFIX + name)
-        for name in ("account:key:shop:2026-11-28", "account:owner:sales:eu:2026-11", "account:all:total", "segment:a-1")
-    }
+    names = ("account:key:shop:2026-11-28", "account:owner:sales:eu:2026-11", "account:all:total", "segment:a-1")
+    lives = {name: await tell(redis, "PTTL", PREFIX + name) for name in names}
     fields = [field.decode() for field in await tell(redis, "HKEYS", f"{PREFIX}account:all:total")]
 
     assert [True, True, False, True] == [ms > 0 for ms in lives.values()]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,7 +18,7 @@ from gateway.store import receipts
 from gateway.store.accounts import LIMIT_S, Stored
 from gateway.store.opening import StoreError, writing
 from gateway.store.schema import DAY_MS, accounts, loans
-from tests.gateway.homes import HOLDERS, MOMENT_MS, NAMES, Clock, Step, same, steps
+from tests.gateway.homes import HOLDERS, MOMENT_MS, NAMES, Clock, Step, same, steps, wanting
 from tests.gateway.store.conftest import Open, receipt, rows
 
 DAILY, MONTHLY, TOTAL = NAMES
@@ -41,7 +41,7 @@ class Asking:
 
 def need(account: tuple[str, str], number: int, nanos: int, limit: int = 1_000) -> Ask:
     """A question for so much."""
-    return Ask(*account, limit, number, 0, 0, nanos, nanos, 1)
+    return Ask(*account, limit, number, 0, least_nanos=nanos, need_nanos=nanos, want_nanos=1)
 
 
 async def settle(engine: AsyncEngine, holder: str, sums: dict[tuple[str, str], int]) -> None:
@@ -52,6 +52,7 @@ async def settle(engine: AsyncEngine, holder: str, sums: dict[tuple[str, str], i
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(taken=st.sampled_from([100, 10**9, 10**17]).flatmap(steps))
+@example(taken=wanting())
 async def test_the_same_figures(engine: AsyncEngine, taken: list[Step]) -> None:
     """Whatever is asked and settled, in whatever order, it says the same as the rules."""
     async with writing(engine) as connection:
@@ -112,7 +113,7 @@ async def test_what_is_forgotten(engine: AsyncEngine, ledger: LedgerConfig) -> N
     await home.call(B, [need(TOTAL, 1, 5)])
     kept = []
     for days in (0.9, 1.1, ledger.hours_days + 1, ledger.days_days + 31):
-        await ours.forget(engine, ledger, MOMENT_MS + int(days * DAY_MS))
+        await receipts.forget(engine, ledger, MOMENT_MS + int(days * DAY_MS))
         kept.append((len(await rows(engine, accounts)), len(await rows(engine, loans))))
 
     assert [(3, 4), (3, 1), (2, 0), (1, 0)] == kept
