@@ -19,8 +19,8 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "upstreams.health": config.HealthConfig, "models": config.ModelConfig, "routes": config.RouteConfig,
     "routes.deadlines": config.RouteDeadlines, "routes.hedge": config.HedgeConfig,
     "keys": config.KeyConfig, "keys.limits": config.LimitsConfig, "keys.budget": config.BudgetConfig,
-    "owners": config.OwnerConfig, "ledger": config.LedgerConfig, "shared": config.SharedConfig, "admin": config.AdminConfig,
-    "classifier": config.ClassifierConfig, "server": config.ServerConfig,
+    "owners": config.OwnerConfig, "ledger": config.LedgerConfig, "shared": config.SharedConfig,
+    "admin": config.AdminConfig, "classifier": config.ClassifierConfig, "server": config.ServerConfig,
 }
 
 

@@ -44,7 +44,9 @@ def asked(**more: Any) -> ChatRequest:
     return msgspec.structs.replace(chat.decode(orjson.dumps(body), {}), **{"text_bytes": 400, **more})
 
 
-def answered(model: str = "small", usage: Usage | None = None, outcome: Outcome | None = Outcome.OK, **more: Any) -> Receipt:
+def answered(
+    model: str = "small", usage: Usage | None = None, outcome: Outcome | None = Outcome.OK, **more: Any
+) -> Receipt:
     """The receipt of an answer."""
     receipt = Receipt("r-1", 0.0)
     receipt.model, receipt.usage, receipt.outcome, receipt.route = model, usage, outcome, "auto"

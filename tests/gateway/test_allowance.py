@@ -90,6 +90,7 @@ async def world() -> AsyncIterator[Any]:
     made: list[World] = []
 
     def make(text: str = "") -> World:
+        """Make one."""
         made.append(World(text))
         return made[-1]
 

@@ -51,7 +51,8 @@ class Bound:
 
     def __init__(self, models: Mapping[str, Model], route: RouteConfig, server: ServerConfig) -> None:
         self.models = models
-        self.calling = Calling(models, {"auto": route}, server, Accounting(models, {"auto": route}, Ratios(), Counterfactual()))
+        accounting = Accounting(models, {"auto": route}, Ratios(), Counterfactual())
+        self.calling = Calling(models, {"auto": route}, server, accounting)
         self.receipt = Receipt("r-1", time.monotonic())
 
     def health(self, name: str) -> Any:

@@ -41,6 +41,7 @@ async def test_the_quicker_good_one_is_used() -> None:
     ended: list[str] = []
 
     async def slow() -> int | None:
+        """Say when it is over."""
         try:
             await asyncio.sleep(60)
         finally:

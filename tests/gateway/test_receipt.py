@@ -48,7 +48,8 @@ def test_every_stage() -> None:
     receipt.continued.append("huge")
     expected = {
         "request_id": "r-1", "at_ms": 1_790_000_000_123, "caller": "app", "owner": "team", "kind": "chat",
-        "conversation": "c-1", "upstream": "openai", "propensity": 0.5, "route": "auto", "model": "large", "rung": "premium",
+        "conversation": "c-1", "upstream": "openai", "propensity": 0.5, "route": "auto",
+        "model": "large", "rung": "premium",
         "reason": "fallback", "score": 0.1235, "p_cheap": 0.8765, "threshold": 0.7, "task": "chat",
         "verdict": "classifier", "surface": "anthropic", "stream": True, "status": 200, "outcome": "ok",
         "error": None, "finish": "stop",

@@ -1066,7 +1066,7 @@ class TestCarryingOn:
     @jumping
     async def test_what_it_used_may_be_unknown(self, price: Price | None, nanos: int, *, unpriced: bool) -> None:
         """It is estimated where the broken answer did not say; without a price its cost stays unknown."""
-        models = {"small": {"price": price}, "large": {"continues": True}}
+        models: dict[str, dict[str, Any]] = {"small": {"price": price}, "large": {"continues": True}}
         async with world({"small": Does(), "large": Does()}, route=CONTINUED, models=models) as w:
             search = await self.broken(w)
             await search.carry_on("So far", None)

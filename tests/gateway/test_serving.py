@@ -48,6 +48,7 @@ async def passing(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     monkeypatch.setattr(loop, "time", lambda: now[0])
 
     def move(seconds: float) -> None:
+        """Move it."""
         now[0] += seconds
 
     return move

@@ -234,8 +234,9 @@ async def test_a_directory_that_cannot_be_written_costs_no_request(
     """Requests are served; the log and a metric say that receipts are in memory only, and when they no longer are."""
     (tmp_path / "spool").write_text("a file where a directory is wanted")
     (tmp_path / "ledger.sqlite").mkdir()
-    running = await process(two_rungs(first.base_url, first.base_url))
-    statuses = [(await running.client.ask()).status for _ in range(5)]
+    text = two_rungs(first.base_url, first.base_url, more="keys: {app: {secret: sk-app}}")
+    running = await process(text)
+    statuses = [(await running.client.ask(headers=bearer("sk-app"))).status for _ in range(5)]
     said = await running.line("spool not written")
     held = [await metric(running, f"thriftgate_{name}") for name in ("spool_writable", "store_up", "receipts_held")]
     (tmp_path / "spool").unlink()

@@ -46,7 +46,8 @@ def test_what_decides() -> None:
 def test_both_spellings() -> None:
     """Google reads snake_case as well, and so do we."""
     request = asked(
-        system_instruction={"parts": [{"text": "Be brief."}]}, generation_config={"max_output_tokens": 9, "candidate_count": 2},
+        system_instruction={"parts": [{"text": "Be brief."}]},
+        generation_config={"max_output_tokens": 9, "candidate_count": 2},
         contents=[{"parts": [{"inline_data": {"mime_type": "image/png", "data": PICTURE}}]}],
     )
 
