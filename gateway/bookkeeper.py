@@ -11,7 +11,6 @@ Beside that it does what others need the store for: jobs that come round (`every
 import asyncio
 import concurrent.futures
 import contextlib
-import itertools
 import threading
 import time
 from collections import Counter, defaultdict
@@ -146,16 +145,20 @@ class Bookkeeper:
 
     async def _work(self) -> None:
         """Live until stopped. On the bookkeeper's thread, as all that follows."""
-        storing = spawn(self._storing())
-        beside = [spawn(self._syncing()), spawn(self._repeat(FORGET_S, self._forget, FORGET_FIRST_S))]
-        beside += [spawn(self._repeat(seconds, work)) for seconds, work in self._jobs]
+        spawn(self._storing())
+        spawn(self._syncing())
+        spawn(self._repeat(FORGET_S, self._forget, FORGET_FIRST_S))
+        for seconds, work in self._jobs:
+            spawn(self._repeat(seconds, work))
         await self._stop.wait()
-        for task in beside:
-            task.cancel()
-        await asyncio.wait({storing}, timeout=CLOSE_S)
-        if not storing.done():
-            storing.cancel()
-            await asyncio.wait({storing}, timeout=1)
+        self._is_open.set()                 # whoever waits for the store need not any more
+        # Everything ends by itself: SQLite's driver waits for ever where a question is broken off and its loop ends.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        _, left = await asyncio.wait(left, timeout=CLOSE_S)
+        if left:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=1)
         self.spool.close()
         if self._engine is not None:
             with contextlib.suppress(TimeoutError):
@@ -286,16 +289,15 @@ class Bookkeeper:
     async def _repeat(self, seconds: float, work: Job, first_s: float = 0.0) -> None:
         trouble = _Trouble("job fails", "job works again", job=getattr(work, "__qualname__", type(work).__name__))
         await self._is_open.wait()
-        assert self._engine is not None  # noqa: S101 - for the type checker
-        await asyncio.sleep(first_s)
-        while True:
+        stopped = await self._stopped_within(first_s)
+        while not stopped and self._engine is not None:
             try:
                 await work(self._engine)
             except Exception as error:  # noqa: BLE001 - it is done again, whatever it was
                 trouble.happened(error)
             else:
                 trouble.passed()
-            await asyncio.sleep(seconds)
+            stopped = await self._stopped_within(seconds)
 
     async def _forget(self, engine: AsyncEngine) -> None:
         await receipts.forget(engine, self._ledger, int(time.time() * 1000))
@@ -303,8 +305,7 @@ class Bookkeeper:
     async def _syncing(self) -> None:
         """Ask for no more than a second's worth to be lost with the machine: a slow disk holds up nobody but this."""
         trouble = _Trouble("spool not synced", "spool synced")
-        for _ in itertools.count():
-            await asyncio.sleep(SYNC_S)
+        while not await self._stopped_within(SYNC_S):
             try:
                 await asyncio.to_thread(self.spool.sync)
             except OSError as error:

@@ -57,7 +57,7 @@ class Purse:
         self.spent = 0
         self.pledged = 0                # the least that those need who wait
         self.ahead = False              # more is to be fetched before anybody needs it
-        self.low = NEVER                # below it that is so
+        self.low = NEVER                # less than that, held and reserved together, and it is so
         self._number = int(now_s * 1e6)     # a purse of the same account that there was before is outnumbered
         self._asked = 0
         # how fast it goes
@@ -147,8 +147,8 @@ class Purse:
         self.renew_at = now_s + (good_until - now_s) / RENEWALS
         if given < self._asked:
             self.dry_until = now_s + DRY_S
-        half = self._target() // 2
-        self.low = half if self.held > half and not self.lean else NEVER        # else it was tried just now
+        enough = self._enough()
+        self.low = enough if self.held + self.reserved > enough and not self.lean else NEVER    # else it was tried
 
     def give_up(self, nanos: int) -> None:
         """Hold so much less. Its home learns of it with the next question."""
@@ -185,10 +185,14 @@ class Purse:
         self._pace = self._pace * fading + (self.spent - self._spent_then) / passed * (1 - fading)
         self._peak = max(self.reserved, int(self._peak * fading))
         self._beat_s, self._spent_then = now_s, self.spent
-        self.low = NEVER if self.lean else self._target() // 2
+        self.low = NEVER if self.lean else self._enough()
         if self._used:
             self._used, self._used_s = False, now_s
 
     def _target(self) -> int:
         """Return what it would hold: enough for as many at once as there were, and for what is spent meanwhile."""
         return max(self._peak - self.reserved, 0) + int(self._pace * PACE_S)
+
+    def _enough(self) -> int:
+        """Return how little will do: as many at once as there were, and half of what is spent meanwhile."""
+        return self._peak + int(self._pace * PACE_S / 2)

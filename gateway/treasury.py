@@ -138,7 +138,7 @@ class Treasury:
             return await self._borrowed(_Case(purses, ceilings, known, first))
         for purse in purses:
             purse.take(most)
-            if purse.held < purse.low:
+            if purse.held + purse.reserved < purse.low:
                 self._teller.fetch_ahead(purse)
         every = EVERY[len(known)] if len(known) == len(ceilings) < len(EVERY) else _fitting(ceilings, most)
         return Reservation(self._teller, purses, most, every)

@@ -29,6 +29,9 @@ class Message(msgspec.Struct, frozen=True):
     role: str
     content: str | list[dict[str, Any]] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Message of {self.role[:20]!r}>"         # what it says is nobody's business
+
     def text(self) -> str:
         """Return the turn's text; the text parts of a multi-part turn joined by newlines."""
         if isinstance(self.content, str):
@@ -71,6 +74,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     counted: bool = True    # a stream of the answer says what it used: the caller asked, or its dialect always does
     answers: int = 1        # how many the caller wants of it
     kind: str = "chat"      # or embeddings, completions, count_tokens: passed through, not judged
+
+    def __repr__(self) -> str:
+        return f"<ChatRequest {self.surface} {self.kind}, {len(self.raw)} bytes>"
 
     def last_user_text(self) -> str:
         """Return the text of the last user turn, empty when there is none."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway import bookkeeper, logs, spool
@@ -500,6 +500,26 @@ async def test_jobs(sqlite: LedgerConfig, keeping: Opens, said: Says) -> None:
     assert [(event, fields["error"]) for event, fields in said if event == "job fails"] == [("job fails", "away")]
     assert [event for event, _ in said] == ["job fails", "job works again"]
     assert said[0][1]["job"].endswith("before")
+
+
+async def test_a_question_that_runs_at_the_end_is_answered(config: LedgerConfig, keeping: Opens) -> None:
+    """A job is not broken off in the middle, which SQLite's driver would never recover from: the thread ends."""
+    asking, rows = threading.Event(), []
+
+    async def job(engine: AsyncEngine) -> None:
+        """Ask for what takes a while."""
+        counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<300000) SELECT max(i) FROM n"
+        async with opening.reading(engine) as connection:
+            asking.set()
+            rows.append((await connection.execute(text(counting))).scalar_one())
+
+    keeper = keeping(config)
+    keeper.every(3_600, job)
+    await opened(keeper)
+    await asyncio.to_thread(asking.wait, BOUND_S)
+    await keeper.close()
+
+    assert (rows, keeper._ended.done()) == ([300_000], True)
 
 
 async def test_old_receipts_are_forgotten(

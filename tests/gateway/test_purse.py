@@ -227,8 +227,8 @@ class TestGivingBack:
 class TestLookingAhead:
     """When more is fetched before it is needed."""
 
-    def test_half_gone(self) -> None:
-        """Below half of what it would hold; not again until some time has passed; never where money is scarce."""
+    def test_not_enough_any_more(self) -> None:
+        """Less than there was set aside at once; not again until some time has passed; never where money is scarce."""
         one = purse(1_000)
         one.reserve(400)
         one.settle(400, 0)
@@ -239,8 +239,19 @@ class TestLookingAhead:
         one.grant(reply(1_000, lean=True), 0.3, 60.0)
         scarce = one.low
 
-        assert 150 < low <= 200
+        assert 300 < low <= 400
         assert (1, NEVER) == (wanted, scarce)
+
+    def test_as_many_at_once_as_before_are_enough(self) -> None:
+        """What is set aside will come back: it is no reason to fetch more. What is spent is."""
+        one = purse(500)
+        one.reserve(400)
+        one.beat(0.3)
+        busy = one.held + one.reserved < one.low
+        one.settle(400, 300)
+        one.beat(0.6)
+
+        assert (busy, one.held + one.reserved < one.low) == (False, True)
 
     def test_what_must_be_renewed(self) -> None:
         """What is lent, what is set aside, and what is not settled yet."""

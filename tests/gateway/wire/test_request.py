@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import BadRequest
+from gateway.wire import chat
 from gateway.wire.request import DEADLINE_HEADER, MOST_MS, deadline_ms, long_texts, several, texts
 
 
@@ -26,6 +27,14 @@ def test_long_texts_are_data() -> None:
 
     assert long_texts({"a": "x" * 10, "b": ["y" * 3, {"c": "z" * 12}]}, 10) == 22
     assert long_texts(nested, 10) == 0
+
+
+def test_what_is_asked_is_not_shown() -> None:
+    """Neither by a request nor by its messages: what shows an object may end in a log."""
+    request = chat.decode(b'{"model":"auto","messages":[{"role":"user","content":"marked"}]}', {})
+
+    assert repr(request) == "<ChatRequest openai chat, 64 bytes>"
+    assert repr(request.messages) == "[<Message of 'user'>]"
 
 
 class TestDeadline:
