@@ -17,6 +17,7 @@ from gateway.auth import Keyring, Stored
 from gateway.config import KeyConfig, LedgerConfig
 from gateway.keys import KeyFault, OtherSecret, StoredKey, check_of
 from gateway.store import keys as store
+from gateway.store import opening
 from gateway.store.secret import secret_of
 
 EVERY_S = 0.5       # a change is in force everywhere within a second
@@ -41,7 +42,7 @@ class StoredKeys:
         self._turn = asyncio.Lock()
         # the path's loop
         self._loop = asyncio.get_running_loop()
-        self._stored: Stored | None = None if ledger.on else auth.NOTHING
+        self._stored: Stored | None = None if ledger.on and not _is_new(ledger) else auth.NOTHING
         self._rings: weakref.WeakSet[Keyring] = weakref.WeakSet()
         self._known = asyncio.Event()
         if not ledger.on:
@@ -111,3 +112,9 @@ class StoredKeys:
     def _put_aside(names: list[str]) -> None:
         if names:
             logs.say("stored keys put aside", "warning", keys=names, reason="the configuration has keys of these names")
+
+
+def _is_new(ledger: LedgerConfig) -> bool:
+    """Say whether there is no store yet, and so no key in it, whether it can be made or not."""
+    file = opening.file_of(ledger)
+    return file is not None and not file.exists()

@@ -38,10 +38,17 @@ def engine(ledger: LedgerConfig) -> AsyncEngine:
     url = ledger.url.reveal()
     if url == "none":
         raise StoreError("there is no store: ledger.url is none")
-    if url.startswith("sqlite"):
-        path = url.removeprefix("sqlite:///") if url != "sqlite" else ""
-        return _sqlite(Path(path).expanduser() if path else Path(ledger.directory) / NAME)
-    return _postgres(url)
+    path = file_of(ledger)
+    return _postgres(url) if path is None else _sqlite(path)
+
+
+def file_of(ledger: LedgerConfig) -> Path | None:
+    """Return where SQLite has the store, None where it is not SQLite's."""
+    url = ledger.url.reveal()
+    if not url.startswith("sqlite"):
+        return None
+    path = url.removeprefix("sqlite:///") if url != "sqlite" else ""
+    return Path(path).expanduser() if path else Path(ledger.directory) / NAME
 
 
 @contextlib.asynccontextmanager

@@ -276,3 +276,13 @@ async def test_within_a_second(
         await bookkeeper.close()
 
     assert EVERY_S <= 0.5
+
+
+async def test_a_store_that_cannot_be_made_keeps_nobody_out(tmp_path: Path) -> None:
+    """There is no key in it. One that is there and cannot be read may have some."""
+    (tmp_path / "file").touch()
+    new = StoredKeys(LedgerConfig(directory=str(tmp_path / "file" / "below")))
+    there = StoredKeys(LedgerConfig(url=Secret(f"sqlite:///{tmp_path}/file"), directory=str(tmp_path)))
+    rings = [stored.keyring({}, open_=True) for stored in (new, there)]
+
+    assert [ring.open for ring in rings] == [True, False]
