@@ -41,6 +41,7 @@ STRIKES = 10            # how often a segment may fail while others are stored
 ASKS = 64               # in flight
 CLOSE_S = 5.0           # how long a shutdown stores what is on disk
 
+NOT_OPEN = "the store is not open"
 T = TypeVar("T")
 Job = Callable[[AsyncEngine], Awaitable[None]]
 Hook = Callable[[str, str, Mapping[tuple[str, str], int]], Awaitable[None]]
@@ -115,15 +116,18 @@ class Bookkeeper:
 
         It is not broken off then, nor when nobody waits any more: what it does to the store is whole.
         """
-        engine, loop = self._engine, self._loop
-        if engine is None or loop is None or self._stop.is_set():
-            raise StoreError("the store is not open")
+        loop = self._loop
+        if loop is None or self._stop.is_set() or (self._engine is None and self._away.there):
+            raise StoreError(NOT_OPEN)
         if not self._asks.acquire(blocking=False):
             raise StoreError(f"{ASKS} questions are waiting for the store")
 
         async def answer() -> T:
-            """Do the work on the bookkeeper's loop."""
-            return await work(engine)
+            """Do the work on the bookkeeper's loop, as soon as the store is open: after a start it is about to be."""
+            await self._is_open.wait()
+            if self._engine is None:
+                raise StoreError(NOT_OPEN)
+            return await work(self._engine)
 
         asked = asyncio.run_coroutine_threadsafe(answer(), loop)
         asked.add_done_callback(lambda _: self._asks.release())

@@ -425,6 +425,15 @@ async def test_questions(config: LedgerConfig, keeping: Opens) -> None:
         await keeper.ask(broken, BOUND_S)
 
 
+async def test_a_question_right_after_the_start(config: LedgerConfig, keeping: Opens) -> None:
+    """It waits until the store is open, which is a moment: nobody is refused for coming early."""
+    keeper = keeping(config)
+    keeper.start()
+    first = await keeper.ask(migrating.revision, BOUND_S)
+
+    assert first == "0002"
+
+
 async def test_questions_that_take_too_long(
     sqlite: LedgerConfig, keeping: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,8 +89,12 @@ class TestHeads:
 
     @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "empty lines"])
     async def test_who_says_nothing_is_told_nothing(self, running: Running, sent: bytes) -> None:
-        """The connection is closed without a word."""
-        assert await told(await running.wire(), sent) == b""
+        """The connection is closed without a word, be it while something is still on its way."""
+        said = b""
+        with contextlib.suppress(ConnectionResetError):
+            said = await told(await running.wire(), sent)
+
+        assert said == b""
 
     @pytest.mark.parametrize(
         "parts", [(b"POST /", b"x"), (HEAD, b"x"), (HEAD, b"X: y\r\n")], ids=["the line", "a header", "many headers"]
