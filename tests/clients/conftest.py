@@ -8,8 +8,9 @@ from tests.conftest import Running, Start
 
 @pytest.fixture
 async def providers(gateway: Start, first: MockUpstream) -> Running:
-    """A gateway with one model of each provider."""
+    """A gateway with one model of each provider, which is not asked again where it fails."""
     return await gateway(f"""
+server: {{wait_ms: 0}}
 upstreams:
   openai:    {{base_url: "{first.base_url}", key: sk-first}}
   anthropic: {{dialect: anthropic, base_url: "{first.root_url}", key: sk-first}}
