@@ -17,6 +17,7 @@ test: .venv/test          ## everything that must pass: lint, types, architectur
 
 bench: .venv/test         ## CPU per request and per chunk beside a bare relay; classification by token count
 	$(BIN)/python -m loadtest.overhead
+	$(BIN)/python -m gateway.bench
 	$(BIN)/python -m classifier.bench
 
 load: .venv/test          ## the locust scripts against the mock provider, with and without the gateway

@@ -78,7 +78,7 @@ LEVELS = [
     {"books"},
     {"admin", "usage"},
     {"endpoints"},
-    {"app"},
+    {"app", "bench"},
     {"workers"},
     {"cli"},           # finds its commands by name
     {"cli.files"},
