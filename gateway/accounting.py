@@ -53,6 +53,12 @@ class Accounting:
         """Book a call whose answer was not used: its prompt, which is all that is known. Returns nano-dollars."""
         return self._book_unused(receipt, self._models[name], request, 0, None)
 
+    def left(self, receipt: Receipt, request: ChatRequest) -> None:
+        """Book the calls that nobody waited for any more: their prompts are paid for, as far as is known."""
+        for attempt in receipt.attempts:
+            if attempt.status is None and attempt.error is None:
+                self.unused(receipt, attempt.model, request)
+
     def broke_off(self, receipt: Receipt, name: str, request: ChatRequest, said: Usage | None) -> None:
         """Book the part of an answer that another goes on from."""
         self._book_unused(receipt, self._models[name], request, receipt.sent_bytes - receipt.continued_at, said)

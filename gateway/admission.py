@@ -43,7 +43,7 @@ class Admission:
         self.limits = Limits() if limits is None else limits        # or what the workers of this machine have in common
         self.together = None if shared is None else Together(shared)
         self._missed_us: int | None = None              # when Redis did not answer, and has not since
-        self._over: dict[str, int] = {}                 # names of which all nodes together ask too much, and until when
+        self._over: dict[Limited, int] = {}             # of what all nodes together ask too much, and until when
         self._running: dict[Entry, int] = {}            # what Redis counts, and when it last heard of it
         self._beating: asyncio.Task[None] | None = None
 
@@ -72,7 +72,7 @@ class Admission:
         for limited in required:
             if not limited.limits.any:
                 continue
-            over_us = self._over.get(limited.name, 0) - now_us
+            over_us = self._over.get(limited, 0) - now_us
             denied = (
                 Denied(limited, "requests", over_us / 1e6) if over_us > 0 else self.limits.refusal(limited, 1, now_us)
             )
@@ -164,7 +164,7 @@ class Admission:
     def also(self, taken: Taken, limited: Limited, entry: "Entry | None") -> bool:
         """Take the same of another alternative, and say whether it has it."""
         now_us = self.now_us()
-        if self._over.get(limited.name, 0) > now_us or not self.limits.also(taken, limited, now_us):
+        if self._over.get(limited, 0) > now_us or not self.limits.also(taken, limited, now_us):
             return False
         if entry is not None and self.together is not None:
             self.together.book(entry.request, [limited], now_us)
@@ -198,7 +198,10 @@ class Admission:
     async def _beat_on(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            await self.beat()
+            try:
+                await self.beat()
+            except Exception:  # noqa: BLE001 - whatever it was, there is a next time
+                logs.say("limits failed", "error", exc_info=True)
 
     def _answered(self) -> None:
         if self._missed_us is not None:
@@ -212,8 +215,8 @@ class Admission:
 
     def _remember(self, denied: Denied, now_us: int) -> None:
         if len(self._over) >= FEW:
-            self._over = {name: until_us for name, until_us in self._over.items() if until_us > now_us}
-        self._over[denied.limited.name] = now_us + round(denied.retry_after_s * 1e6)
+            self._over = {limited: until_us for limited, until_us in self._over.items() if until_us > now_us}
+        self._over[denied.limited] = now_us + round(denied.retry_after_s * 1e6)
 
     def _refusal(self, denied: Denied) -> RateLimited:
         whose, _, name = denied.limited.name.partition(":")

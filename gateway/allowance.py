@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.admission import Admission, Ticket
 from gateway.auth import Caller
-from gateway.config import Config
+from gateway.config import Config, RouteConfig
 from gateway.estimating import Ratios
 from gateway.limits import Limited
 from gateway.receipt import Receipt
@@ -57,7 +57,7 @@ class Allowing:
     ) -> None:
         self._routes = {name: Limited(f"route:{name}", route.limits) for name, route in config.routes.items()}
         self._limits = {name: Limited(f"model:{name}", model.limits) for name, model in config.models.items()}
-        self._twice = {name for name, route in config.routes.items() if route.hedge is not None or route.continuation}
+        self._paid = {name: _paid(route, config.server.attempts) for name, route in config.routes.items()}
         self._owners = {name: Budget(f"owner:{name}", owner.budget) for name, owner in config.owners.items()}
         self._all = () if config.budget is None else (Budget("all", config.budget),)
         self._limited = any(limited.limits.any for limited in (*self._routes.values(), *self._limits.values()))
@@ -75,7 +75,7 @@ class Allowing:
 
     async def allow(self, caller: Caller, plan: Plan, request: ChatRequest, receipt: Receipt) -> Allowance:
         """Return what the request may use. Raises RateLimited, BudgetExceeded, or Unavailable where nobody knows."""
-        budgets = self.budgets(caller)
+        budgets = () if request.kind == "count_tokens" else self.budgets(caller)      # which is free
         ceilings = [self._ceiling(target.model, plan, request) for target in plan.targets] if budgets else []
         reservation = await self._treasury.reserve(budgets, ceilings, [target.model for target in plan.targets])
         try:
@@ -105,7 +105,12 @@ class Allowing:
         if model.tariff is None:
             return None
         most = model.tariff.most(self._ratios.ceiling(name, request, model))
-        return most * (2 if plan.route in self._twice else 1)
+        return most * self._paid.get(plan.route or "", 1)
 
     def _tokens(self, request: ChatRequest) -> int:
         return self._ratios.prompt_tokens(request) + (request.max_output or OUTPUT_TOKENS)
+
+
+def _paid(route: RouteConfig, attempts: int) -> int:
+    """Return how many calls for one request may be paid for."""
+    return attempts if route.continuation else 2 if route.hedge is not None else 1

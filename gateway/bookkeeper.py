@@ -184,7 +184,7 @@ class Bookkeeper:
         if clock() >= self._adopt_at:
             self._adopt_at = clock() + ADOPT_S
             self._adopt()
-        if last or len(self.spool.closed()) < MANY:
+        if last or len(self.spool.closed()) - len(self._owed) < MANY:
             self.spool.rotate()
         if last or self._wait.over():
             await self._store_all()

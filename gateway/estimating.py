@@ -212,4 +212,8 @@ class Ratios:
         if size.context:
             prompt = min(prompt, size.context)
         output = 0 if request.kind == "embeddings" else request.max_output or size.max_output
-        return Usage(prompt, output * max(request.answers, 1), estimated=True)
+        hour = prompt if b'"1h"' in request.raw else 0
+        tier = "priority" if b'"priority"' in request.raw else ""
+        return Usage(
+            prompt, output * max(request.answers, 1), cache_write_1h=hour, tier=tier, estimated=True
+        )

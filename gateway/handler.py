@@ -126,6 +126,8 @@ class Handler:
             try:
                 return await self._answer(http, allowance, request, receipt)
             finally:
+                if receipt.first_byte is None:
+                    self._with.accounting.left(receipt, request)
                 allowance.end(receipt)
         finally:
             self._slots.give()

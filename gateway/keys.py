@@ -22,6 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 RESERVED = {"anyone"}               # who asks where there are no keys
 MOST_TEXT = 200                     # of an owner, and of a word of the metadata
 MOST_ENTRIES = 50                   # of the metadata
+MOST_S = 100 * 365 * 86_400
 _SPAN = re.compile(r"(\d{1,6})([smhdw]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
@@ -160,7 +161,9 @@ def seconds(span: str) -> int:
     match = _SPAN.fullmatch(span.strip())
     if match is None:
         raise ValueError("Expected a time such as 90d, 24h, 30m or 45s")
-    return int(match[1]) * _SECONDS[match[2]]
+    if (span_s := int(match[1]) * _SECONDS[match[2]]) > MOST_S:
+        raise ValueError("Expected a time of at most 100 years")
+    return span_s
 
 
 def read_grant(value: Any) -> GrantConfig:

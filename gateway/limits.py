@@ -189,8 +189,7 @@ class Limits:
         All of it or nothing. Without alternatives none is needed; `chosen` is 0 then. Who is denied is told of the
         required limit that refuses longest, or else of the alternative that does so shortest.
         """
-        if len(self._standings) > self._many:
-            self._forget(now_us)
+        self.tidy(now_us)
         standings, denied = {}, None
         for limited in required:
             if not limited.limits.any:
@@ -213,8 +212,7 @@ class Limits:
 
     def book(self, limits: Iterable[Limited], chosen: int, tokens: int, now_us: int, share: int = 1) -> Taken:
         """Take it of all of them, whether they have it or not: somebody else has decided."""
-        if len(self._standings) > self._many:
-            self._forget(now_us)
+        self.tidy(now_us)
         taken = Taken(chosen, {}, tokens, share)
         for limited in limits:
             taken.also(limited.name, self.standing(limited, now_us), now_us)
@@ -255,10 +253,11 @@ class Limits:
                 denied = limited, refusal
         return 0, denied
 
-    def _forget(self, now_us: int) -> None:
-        """Let go of the names that stand as if they had never been asked for anything."""
-        self._standings = {name: kept for name, kept in self._standings.items() if not kept.idle(now_us)}
-        self._many = max(FEW, 2 * len(self._standings))
+    def tidy(self, now_us: int) -> None:
+        """Where there are many names, let go of those that stand as if they had never been asked for anything."""
+        if len(self._standings) > self._many:
+            self._standings = {name: kept for name, kept in self._standings.items() if not kept.idle(now_us)}
+            self._many = max(FEW, 2 * len(self._standings))
 
 
 def _rate(per_minute: int, burst: int) -> Rate | None:

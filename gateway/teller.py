@@ -177,7 +177,10 @@ class Teller:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            await self.beat()
+            try:
+                await self.beat()
+            except Exception:  # noqa: BLE001 - whatever it was, loans must be renewed the next time
+                logs.say("budgets failed", "error", exc_info=True)
 
     async def _exchange_all(self) -> None:
         """Ask for everything that is due, and for what becomes so meanwhile."""

@@ -166,7 +166,7 @@ class Treasury:
         most = max(ceilings[index] or 0 for index in affordable)
         for purse in purses:
             purse.take(most)
-            if purse.held < purse.low:
+            if purse.held + purse.reserved < purse.low:
                 self._teller.fetch_ahead(purse)
         return Reservation(self._teller, purses, most, affordable)
 

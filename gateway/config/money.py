@@ -90,7 +90,7 @@ class LedgerConfig(Strict, frozen=True):
 class SharedConfig(Strict, frozen=True):
     """Where several nodes keep what must hold for all of them together: limits and budgets."""
 
-    url: Secret | None = None           # redis://…; default: limits hold for a process, budgets for the ledger's store
+    url: Secret | None = None           # redis://…; default: limits hold for a machine, budgets for the ledger's store
     timeout_ms: int = 25                # how long a request waits for it
     lease_ms: int = 10_000              # how long a node goes on alone, on its share, when it does not answer
     then: Literal["open", "closed"] = "closed"      # after that: let everything pass, or nothing

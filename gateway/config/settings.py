@@ -221,7 +221,10 @@ class GrantConfig(Strict, frozen=True):
     metadata: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        refuse({"`expires` with a time zone, such as 2027-01-01T00:00:00Z": _is_local(self.expires)})
+        refuse({
+            "`expires` with a time zone, such as 2027-01-01T00:00:00Z": _is_local(self.expires),
+            "`expires` before the year 9000": self.expires is not None and self.expires.year >= 9_000,
+        })
 
 
 def _is_local(moment: datetime | None) -> bool:

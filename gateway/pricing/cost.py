@@ -63,9 +63,7 @@ class Tariff:
         given = {name: getattr(price.tiers, name) for name in price.tiers.__struct_fields__}
         self._usual = _steps(usual, longer)
         self._tiers = {name: _tier(usual, longer, tier) for name, tier in given.items() if tier is not None}
-        self._dearest = [
-            (above, max(picos[0], picos[2], picos[3]), max(picos[1], picos[5])) for above, picos in self._usual
-        ]
+        self._dearest = {name: _dearest(steps) for name, steps in {**self._tiers, "": self._usual}.items()}
 
     def cost(self, usage: Usage) -> Cost:
         """Return what `usage` costs. A tier without a price costs what is usual; a part never exceeds its whole."""
@@ -86,8 +84,10 @@ class Tariff:
     def most(self, usage: Usage) -> int:
         """Return what so many tokens of text cost at most, in nano-dollars, if all are written to the cache."""
         prompt, output = usage[:2]
-        _, of_prompt, of_output = next((step for step in self._dearest if prompt > step[0]), self._dearest[-1])
-        return -(-(prompt * of_prompt + output * of_output) // 1000) + 2       # parts are rounded one by one
+        steps = self._dearest.get(usage[11]) or self._dearest[""]
+        _, of_prompt, of_hour, of_output = next((step for step in steps if prompt > step[0]), steps[-1])
+        picos = prompt * (of_hour if usage[5] else of_prompt) + output * of_output
+        return -(-picos // 1000) + 2                # parts are rounded one by one
 
 
 _NONE = (0,) * 6            # neither an hour's cache, nor images, sounds and searches
@@ -117,6 +117,14 @@ def _divided(usage: Usage) -> tuple[int, ...]:
         fresh - sounds - pictures, output - thought - spoken - drawn, cached, written - hour, hour, thought, pictures,
         sounds, drawn, spoken, searches,
     )
+
+
+def _dearest(steps: tuple[_Step, ...]) -> list[tuple[int, int, int, int]]:
+    """Return what a token of a prompt, of one that is cached for an hour, and of an answer costs at most, by length."""
+    return [
+        (above, (usual := max(picos[0], picos[2], picos[3])), max(usual, picos[4]), max(picos[1], picos[5]))
+        for above, picos in steps
+    ]
 
 
 def _exact(rates: Rates) -> _Exact:

@@ -143,7 +143,9 @@ class Common(Limits):
         self, required: Sequence[Limited], alternatives: Sequence[Limited], tokens: int, now_us: int, share: int = 1
     ) -> Taken | Denied:
         """Take it as one process would."""
+        self.tidy(now_us)                   # before names are shown: they must not be forgotten while they are
         asked = {each.name: self.standing(each, now_us) for each in (*required, *alternatives) if each.limits.any}
+        self._many = max(self._many, len(self._standings))
         if not asked:
             return super().take(required, alternatives, tokens, now_us, share)
         with self.shown(asked, now_us):

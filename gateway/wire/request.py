@@ -16,6 +16,7 @@ RUNG_HEADER = "x-thriftgate-rung"
 SESSION_HEADER = "x-thriftgate-session"
 DEADLINE_HEADER = "x-thriftgate-deadline-ms"
 MOST_MS = 86_400_000
+MOST_ANSWERS = 1_024        # more than any provider gives at a time
 
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
@@ -149,7 +150,7 @@ def deadline_ms(headers: Mapping[str, str]) -> int | None:
 
 def several(*wanted: Any) -> int:
     """Return how many answers are asked for, in whichever field. What is no such number is the provider's to refuse."""
-    return max((n for n in wanted if isinstance(n, int) and not isinstance(n, bool)), default=1)
+    return max((n for n in wanted if isinstance(n, int) and not isinstance(n, bool) and n <= MOST_ANSWERS), default=1)
 
 
 def texts(parts: Iterable[Part], kinds: Sequence[str]) -> str:

@@ -153,6 +153,15 @@ class TestBeside:
 
         assert (nanos, receipt.unused_nanos, receipt.cost_nanos) == (1_000_000, 1_000_000, 1_200_000)
 
+    def test_a_client_that_left(self, accounting: Accounting) -> None:
+        """Whoever was being asked then has the prompt; those who had failed have nothing to bill."""
+        receipt = answered(outcome=Outcome.ABANDONED)
+        receipt.attempt("large", 0.0).error = "reset"
+        receipt.attempt("small", 1.0)
+        accounting.left(receipt, asked())
+
+        assert (receipt.unused_nanos, receipt.spent_nanos) == (100_000, 100_000)
+
     def test_an_unused_call_of_unknown_price(self, accounting: Accounting) -> None:
         """Then the cost of all of it is unknown."""
         receipt = answered(usage=Usage(100, 50))

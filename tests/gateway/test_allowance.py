@@ -204,6 +204,14 @@ async def test_a_price_that_nobody_knows(world: Any) -> None:
     assert models_of(behind) == ["small"]
 
 
+async def test_counting_tokens_costs_nothing(world: Any) -> None:
+    """Nothing is reserved for it, of whatever budget."""
+    w = world()
+    allowance = await w.allow(Caller("app", budget=budget(1)), kind="count_tokens")
+
+    assert (allowance.plan is PLAN, w.receipt.budgets) == (True, [])
+
+
 class TestLimits:
     """What was not the budget's to refuse."""
 

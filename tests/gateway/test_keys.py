@@ -274,3 +274,16 @@ def test_faults_have_a_remedy() -> None:
     assert NoSuchKey("wbe", ["web"]).hint == "did you mean 'web'?"
     assert NoSuchKey("x").hint == "the list has their names"
     assert "`ledger.secret`" in OtherSecret().hint
+
+
+@pytest.mark.parametrize("span", ["36501d", "999999w"])
+def test_a_span_ends_while_somebody_lives(span: str) -> None:
+    """What lies beyond the calendar could be written and never be read again."""
+    with pytest.raises(ValueError, match="at most 100 years"):
+        keys.seconds(span)
+
+
+def test_a_key_ends_within_the_calendar() -> None:
+    """In every zone."""
+    with pytest.raises(ConfigError, match="before the year 9000"):
+        keys.read_grant({"expires": "9999-12-31T23:59:59-12:00"})

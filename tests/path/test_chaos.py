@@ -213,7 +213,7 @@ async def test_the_callers_own_fault_blames_nobody(
 async def test_a_client_that_leaves_blames_nobody(
     serve: Start, first: MockUpstream, second: MockUpstream, fault: str, *, stream: bool
 ) -> None:
-    """However long it had waited: a silent provider is not found to be at fault by it."""
+    """However long it had waited: a silent provider is not found to be at fault by it. It has had the prompt."""
     first.turn(fault=fault)
     running = await serve(deadlines=PATIENT)
     wire = await running.wire(chat(stream=stream))
@@ -221,6 +221,7 @@ async def test_a_client_that_leaves_blames_nobody(
     wire.leave()
     receipt = await running.receipt()
 
-    assert (receipt["outcome"], receipt["cost_usd_micros"], len(receipt["attempts"])) == ("abandoned", None, 1)
+    assert (receipt["outcome"], receipt["input_tokens"], len(receipt["attempts"])) == ("abandoned", None, 1)
+    assert receipt["cost_usd_nanos"] == receipt["unused_usd_nanos"] > 0
     assert_blamed(health_of(running), "nothing")
     assert second.journal.requests == 0

@@ -218,3 +218,17 @@ def test_a_million_sums_do_not_drift(price: Price) -> None:
 
     assert 1_000_000 * each.total == total
     assert abs(total - exact) <= Fraction(1_000_000)
+
+
+@pytest.mark.parametrize(("usage", "nanos"), [
+    (Usage(1_000, 10), 1_000 * 1_250 + 10 * 10_000), (Usage(1_000, 10, tier="priority"), 1_000 * 2_000 + 10 * 20_000),
+    (Usage(1_000, 10, tier="scale"), 1_000 * 1_250 + 10 * 10_000),
+])
+def test_the_most_of_a_tier(usage: Usage, nanos: int) -> None:
+    """It is that of the tier; one without a price costs what is usual."""
+    assert tariff(LONG).most(usage) == nanos + 2
+
+
+def test_the_most_of_an_hour() -> None:
+    """What is to be kept for an hour is dearer."""
+    assert [tariff(OPUS).most(Usage(1_000, 0, cache_write_1h=hour)) for hour in (0, 1)] == [18_750_002, 30_000_002]
