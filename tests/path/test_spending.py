@@ -210,8 +210,8 @@ async def test_what_ends_badly_costs_what_it_cost(serve: Start, first: MockUpstr
     there = purse(running)
 
     assert receipt["outcome"] == how.split(" ", maxsplit=1)[0].replace("ended", "broken")
-    assert (there.reserved, there.spent) == (0, receipt["cost_usd_nanos"] or 0)
-    assert there.spent == 0 if how == "abandoned before" else 0 < there.spent < 60_000
+    assert (there.reserved, there.spent) == (0, receipt["cost_usd_nanos"])
+    assert 0 < there.spent < 60_000         # whoever leaves before the first word pays for the prompt
 
 
 @pytest.mark.parametrize("kind", ["hedged", "continued"])
