@@ -120,6 +120,7 @@ class Gateway:
         self.current = first
         self._books = books
         self._open = open_
+        self._start = first.config
         self._generations = [first]                     # and those that still serve, or are being closed
         self._retiring: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
@@ -162,6 +163,9 @@ class Gateway:
             predictor = await asyncio.to_thread(_load, config.classifier.directory, old.predictor)
             self.current = Generation(config, predictor, self._books, open_=self._open, before=old)
             self._books.ratios.keep(config.models)
+            waiting = [name for name in ("ledger", "shared") if getattr(config, name) != getattr(self._start, name)]
+            if waiting:
+                logs.say("waits for a restart", "warning", sections=waiting)
             self._generations.append(self.current)
             retiring = spawn(self._retire(old))
             self._retiring.add(retiring)

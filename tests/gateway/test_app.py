@@ -404,3 +404,13 @@ class TestReloadingOn:
         assert str(tmp_path) in refused["faults"][0]
         assert "unforeseen" in failed["exception"]
         assert list(gateway.config.routes) == ["renamed"]
+
+
+async def test_what_waits_for_a_restart_is_said(create: Creates, log: Logged) -> None:
+    """The store and what nodes share stay those of the start, whatever a reload says of them."""
+    gateway = await create()
+    await gateway.reload(changed())
+    await gateway.reload(msgspec.structs.replace(changed(), ledger=config.LedgerConfig(receipts_days=9)))
+    await retired(gateway)
+
+    assert [line["sections"] for line in log() if line["event"] == "waits for a restart"] == [["ledger"]]
