@@ -60,7 +60,6 @@ class Allowing:
         self._paid = {name: _paid(route, config.server.attempts) for name, route in config.routes.items()}
         self._owners = {name: Budget(f"owner:{name}", owner.budget) for name, owner in config.owners.items()}
         self._all = () if config.budget is None else (Budget("all", config.budget),)
-        self._limited = any(limited.limits.any for limited in (*self._routes.values(), *self._limits.values()))
         self._models = models
         self._admission = admission
         self._treasury = treasury

@@ -35,31 +35,31 @@ class Books:
     ) -> None:
         ledger = config.ledger
         self.metrics = metrics
-        self.shared = None if config.shared.url is None else Shared(config.shared, time.monotonic)
+        self._shared = None if config.shared.url is None else Shared(config.shared, time.monotonic)
         holder = spool.new_holder()
-        self.bookkeeper = Bookkeeper(ledger, metrics, holder, settle=self.shared is None)
+        self.bookkeeper = Bookkeeper(ledger, metrics, holder, settle=self._shared is None)
         self.ledger = Ledger(
             write if ledger.log or not ledger.on else None, metrics, spool=self.bookkeeper.spool if ledger.on else None
         )
         self.keys = StoredKeys(ledger)
-        self.admission = Admission(config.shared, self.shared, metrics, time.monotonic, limits)
+        self.admission = Admission(config.shared, self._shared, metrics, time.monotonic, limits)
         self._alerts = Alerts()
         home: Home = Stored(self.bookkeeper.ask)
-        if self.shared is not None:
-            home = shares = Shares(self.shared)
+        if self._shared is not None:
+            home = shares = Shares(self._shared)
             self.bookkeeper.after_saved(shares.settle)
         teller = Teller(home, holder, time.monotonic, self._alerts)
         self.treasury = Treasury(teller, time.monotonic, time.time, lets_pass=config.shared.then == "open")
         self.ratios = Ratios()
         self.counterfactual = Counterfactual()
-        self._keeps = ledger.on
+        self._has_store = ledger.on
 
     def __repr__(self) -> str:
         return f"<Books {self.ledger!r} {self.bookkeeper!r}>"
 
     async def start(self) -> None:
         """Open the store, in the background, and wait a little for the keys in it."""
-        if self._keeps:
+        if self._has_store:
             self.bookkeeper.every(storedkeys.EVERY_S, self.keys.watch)
             self.bookkeeper.start()
         await self.admission.start()
@@ -72,5 +72,5 @@ class Books:
         await self.treasury.close()
         await self._alerts.close()
         await self.bookkeeper.close()
-        if self.shared is not None:
-            await self.shared.close()
+        if self._shared is not None:
+            await self._shared.close()

@@ -1,7 +1,6 @@
 """Everything but the request path: models, dry run, health, metrics, and what is not there."""
 
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +12,7 @@ from gateway.books import Books
 from gateway.config import Config
 from gateway.errors import GatewayError, NotFound
 from gateway.explain import explain
-from gateway.handler import Collaborators, Handler, clock, error_response
-from gateway.receipt import Receipt
+from gateway.handler import Collaborators, Handler, clock, error_response, new_receipt
 from gateway.upstream.report import STATES, report
 
 EPOCH = "1970-01-01T00:00:00Z"      # nobody knows when a route was made
@@ -63,7 +61,7 @@ class Endpoints:
 
     async def dry_run(self, http: web.Request) -> web.Response:
         """Say where a chat completion request would go and why; nothing is sent upstream and no receipt is written."""
-        receipt = Receipt(uuid.uuid4().hex, clock())
+        receipt = new_receipt()
         try:
             caller, request = await self._handler.admit(http, receipt)
             request = msgspec.structs.replace(request, session=None)      # a dry run is not remembered
@@ -75,7 +73,7 @@ class Endpoints:
 
     async def models(self, http: web.Request) -> web.Response:
         """List what a caller may name as `model`, in the caller's dialect: routes with their aliases, then models."""
-        receipt = Receipt(uuid.uuid4().hex, clock())
+        receipt = new_receipt()
         receipt.surface = _surface_of(http)
         try:
             caller = self._with.keyring.authenticate(http.headers, time.time())
@@ -130,7 +128,7 @@ class Endpoints:
         """Answer for a path or method that is not served, in OpenAI's form."""
         error = NotFound(f"There is no {http.method} {http.path} here. There are: {SERVED}.")
         error.code = "unknown_url"
-        return error_response(error, Receipt(uuid.uuid4().hex, clock()))
+        return error_response(error, new_receipt())
 
 
 def _surface_of(http: web.Request) -> str:

@@ -108,7 +108,7 @@ class Handler:
 
     async def _complete(self, http: web.Request, receipt: Receipt, kind: str) -> web.StreamResponse:
         caller, request = await self.admit(http, receipt, kind)
-        self._with.allowing.peek(caller, self._with.router.resolve(request.model))
+        self._with.allowing.peek(caller, receipt.route)
         queued = clock()
         left_s = NEVER if request.deadline_ms is None else receipt.started + request.deadline_ms / 1000 - queued
         try:
@@ -174,11 +174,11 @@ class Handler:
         if self._with.server.log_prompts:
             receipt.prompt = request.last_user_text()
         caller.check_may_use(request.model)
+        receipt.route = self._with.router.resolve(request.model)
         return caller, request
 
     async def judge(self, caller: Caller, request: ChatRequest, receipt: Receipt) -> Verdict | None:
         """Return the verdict, or None where the caller named the model or rung and nothing is left to judge."""
-        receipt.route = self._with.router.resolve(request.model)
         if request.kind in PLAIN and receipt.route is not None:
             raise BadRequest(
                 f"{request.kind} are not routed: name a configured model instead of {request.model!r}.", param="model"
